@@ -1,0 +1,59 @@
+"""`crnn COMMAND ...` and `python -m crnn COMMAND ...`: finds the command's module in crnn/tools and runs it.
+
+A user's mistake (ValueError, OSError) or a run that diverged (FloatingPointError) is one sentence on stderr
+and exit code 1; CRNN_TRACEBACK=1 shows where it was raised.
+"""
+
+import ast
+import importlib
+import os
+import pkgutil
+import sys
+
+from crnn import __version__, tools
+
+
+def commands() -> dict[str, str]:
+    """Every command with the first line of its module's docstring, read without importing it."""
+    found = {}
+    for module in pkgutil.iter_modules(tools.__path__):
+        path = os.path.join(tools.__path__[0], f"{module.name}.py")
+        with open(path, encoding="utf-8") as source:
+            tree = ast.parse(source.read())
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            found[module.name] = (ast.get_docstring(tree) or "").split("\n")[0]
+    return found
+
+
+def usage() -> str:
+    rows = [f"  {name:<10} {text.split(': ', 1)[-1]}" for name, text in commands().items()]
+    head = f"crnn {__version__}: spatial recurrent networks on images, faithful to Caffe"
+    return "\n".join([head, "", "usage: crnn COMMAND ...", "", *rows, "", "crnn COMMAND --help tells more."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if argv else 1
+    if argv[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    command = argv[0].replace("-", "_")
+    if command not in commands():
+        print(f"crnn: unknown command {argv[0]!r}; known: {', '.join(commands())}", file=sys.stderr)
+        return 1
+    try:
+        return importlib.import_module(f"crnn.tools.{command}").main(argv[1:])
+    except BrokenPipeError:  # the reader of our output left (`crnn ... | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("CRNN_TRACEBACK"):
+            raise
+        print(f"crnn {argv[0]}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Modules for anybody's torch model."""
+
+from .spatial_rnn import SpatialRNN
+
+__all__ = ["SpatialRNN"]

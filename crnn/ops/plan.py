@@ -1,0 +1,74 @@
+"""Scan plans: the order in which a recurrence visits the positions of a map, as integers.
+
+A direction is six integers (`Direction`), so a new order is a row of a table, never a new kernel.
+Positions are numbered row by row: position = i * W + j.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class LineBreak(IntEnum):
+    """What the first step of a line inherits from the line before. As in csrc/core/plan.h."""
+
+    CARRY = 0  # value and gradient: the map is one sequence of H*W steps
+    CARRY_VALUE = 1  # the value only: BPTT over one line (Zuo 2015, section 3.2.3)
+    RESET = 2  # nothing: every row or column is a sequence of its own (Xie 2016)
+
+
+class Direction(NamedTuple):
+    """position(s) = origin + (s // length) * line_stride + (s % length) * step_stride."""
+
+    origin: int
+    length: int
+    step_stride: int
+    lines: int
+    line_stride: int
+    line_break: LineBreak
+
+    def positions(self) -> list[int]:
+        """The positions in the order of the visit."""
+        return [
+            self.origin + line * self.line_stride + step * self.step_stride
+            for line in range(self.lines)
+            for step in range(self.length)
+        ]
+
+    def value_crosses(self, s: int) -> bool:
+        """Whether step s continues from step s - 1; if not, it starts anew."""
+        return s > 0 and (s % self.length != 0 or self.line_break != LineBreak.RESET)
+
+    def gradient_crosses(self, s: int) -> bool:
+        return s > 0 and (s % self.length != 0 or self.line_break == LineBreak.CARRY)
+
+
+#: name -> (origin, length, step_stride, lines, line_stride) on an H x W map. `left` and `up` are `right` and
+#: `down` backwards; the mirrored ones keep the order of the lines and turn each line round.
+ORDERS = {
+    "right": lambda H, W: (0, W, 1, H, W),
+    "left": lambda H, W: (H * W - 1, W, -1, H, -W),
+    "down": lambda H, W: (0, H, W, W, 1),
+    "up": lambda H, W: (H * W - 1, H, -W, W, -1),
+    "mirror_left": lambda H, W: (W - 1, W, -1, H, W),
+    "mirror_up": lambda H, W: ((H - 1) * W, H, -W, W, 1),
+}
+
+
+def plan(directions: Sequence[str], H: int, W: int, line_break: LineBreak | str) -> list[Direction]:
+    """The plan of the named directions over an H x W map; a sequence of T steps is ("right",) over 1 x T.
+
+    Raises:
+        ValueError: a direction or line break that is not known, or no direction at all.
+    """
+    if isinstance(line_break, str):
+        if line_break.upper() not in LineBreak.__members__:
+            known = ", ".join(b.name.lower() for b in LineBreak)
+            raise ValueError(f"unknown line_break {line_break!r}; known: {known}")
+        line_break = LineBreak[line_break.upper()]
+    if not directions:
+        raise ValueError(f"a scan needs at least one direction; known: {', '.join(ORDERS)}")
+    unknown = [d for d in directions if d not in ORDERS]
+    if unknown:
+        raise ValueError(f"unknown direction {unknown[0]!r}; known: {', '.join(ORDERS)}")
+    return [Direction(*ORDERS[d](H, W), line_break) for d in directions]

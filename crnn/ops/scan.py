@@ -1,0 +1,126 @@
+"""The scan op: h_s = cell(z_s, W_hh h_{s-1}) along the directions of a plan."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import backend, reference
+from .plan import Direction, LineBreak
+
+
+def scan(
+    z: Tensor,
+    w_hh: Tensor,
+    plan: Sequence[Direction],
+    cell: str = "relu",
+    cell_params: Tensor | None = None,
+    initial: Tensor | None = None,
+    cont: Tensor | None = None,
+    variant: str = "",
+) -> Tensor:
+    """Hidden states of a recurrence whose input projection is already done.
+
+    Differentiable in z, w_hh and initial; what the gradient crosses is the plan's `line_break`.
+
+    Args:
+        z: [P, N, K, G*D] input pre-activations W_ih x + b; P positions, N batch, K directions, G gates. Any
+            strides over P, N and K (a map in channels_last order enters as a view).
+        w_hh: [K, G*D, D] recurrent weights.
+        plan: K directions over the P positions (`crnn.ops.plan`).
+        cell: a name in `reference.CELLS`.
+        cell_params: the cell's own parameters [K, c, D]; None for cells that have none.
+        initial: [S, N, K, D] states before the first step (before each line's first step with `reset`);
+            default 0.
+        cont: [P, N]; multiplies the states carried into position p of sample n: 0 starts anew (Caffe's
+            `cont`).
+        variant: a kernel of the backend by name; "" takes the best that fits.
+
+    Returns:
+        [P, N, K, D] hidden state of every position.
+
+    Raises:
+        ValueError: an unknown cell, or a forced backend that cannot take the tensors.
+        RuntimeError: shapes or dtypes that do not fit together.
+    """
+    return scan_states(z, w_hh, plan, cell, cell_params, initial, cont, variant)[0]
+
+
+def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont=None, variant="") -> Tensor:
+    """All S states of every position, [S, P, N, K, D]; state 0 is h. Arguments as `scan`."""
+    if cell not in reference.CELLS:
+        raise ValueError(f"unknown cell {cell!r}; known: {', '.join(reference.CELLS)}")
+    if backend.choose(z) == "reference":
+        return reference.scan(z, w_hh, plan, cell, initial, cont)
+    optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
+    flat = [int(v) for d in plan for v in d]
+    return torch.ops.crnn.scan(dense(z), w_hh.contiguous(), *optional, flat, cell, variant)[0]
+
+
+def dense(rows: Tensor) -> Tensor:
+    """`rows` [..., K, D] with dense channels; directions that share one tensor (stride 0) still do."""
+    if rows.stride(-1) == 1 or rows.shape[-1] <= 1:
+        return rows
+    if rows.stride(-2) == 0 and rows.shape[-2] > 1:
+        return rows.narrow(-2, 0, 1).contiguous().expand(rows.shape)
+    return rows.contiguous()
+
+
+def _plan(flat: list[int]) -> list[Direction]:
+    return [Direction(*flat[i : i + 5], LineBreak(flat[i + 5])) for i in range(0, len(flat), 6)]
+
+
+def _before(h: Tensor, initial: Tensor | None, cont: Tensor | None, d: Direction) -> Tensor:
+    """The h that W_hh multiplied at each position of one direction, [P, N, D], from its hidden states h."""
+    order = d.positions()
+    before, anew = [0] * len(order), []
+    for s, p in enumerate(order):
+        if d.value_crosses(s):
+            before[p] = order[s - 1]
+        else:
+            anew.append(p)
+    h = h.index_select(0, torch.tensor(before, device=h.device))
+    h[torch.tensor(anew, dtype=torch.int64, device=h.device)] = 0 if initial is None else initial
+    return h if cont is None else h * cont.unsqueeze(2)
+
+
+def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
+    (P, N, K, _), D, c = z.shape, whh.shape[2], reference.CELLS[cell]
+    return z.new_empty(c.states, P, N, K, D), z.new_empty(P, N, K, c.saved, D)
+
+
+def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
+    S, P, N, K, D = state.shape
+    gates = whh.shape[1]
+    drec = state.new_empty(0 if reference.CELLS[cell].same_grad else P, N, K, gates)
+    return state.new_empty(P, N, K, gates), drec, state.new_empty(0), state.new_empty(S, N, K, D)
+
+
+def _setup_context(ctx, inputs, output):
+    _, whh, cell_params, initial, cont, ctx.plan, ctx.cell, ctx.variant = inputs
+    ctx.save_for_backward(whh, cell_params, initial, cont, *output)
+
+
+def _backward(ctx, dstate, _dsaved):
+    whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
+    dz, drec, _, dinitial = torch.ops.crnn.scan_backward(
+        dense(dstate), whh, cell_params, initial, cont, state, saved, ctx.plan, ctx.cell, ctx.variant
+    )
+    dwhh = None
+    if ctx.needs_input_grad[1]:  # one GEMM a direction: d rec^T h_{s-1}
+        rec = dz if reference.CELLS[ctx.cell].same_grad else drec
+        pairs = [
+            (
+                rec[:, :, k].flatten(0, 1),
+                _before(state[0, :, :, k], None if initial is None else initial[0, :, k], cont, d),
+            )
+            for k, d in enumerate(_plan(ctx.plan))
+        ]
+        dwhh = torch.stack([a.T @ h.flatten(0, 1) for a, h in pairs])
+    return dz, dwhh, None, dinitial if ctx.needs_input_grad[3] else None, None, None, None, None
+
+
+if "cpu" in backend.backends():  # the schema comes with the extension
+    torch.library.register_fake("crnn::scan", _fake_scan)
+    torch.library.register_fake("crnn::scan_backward", _fake_scan_backward)
+    torch.library.register_autograd("crnn::scan", _backward, setup_context=_setup_context)

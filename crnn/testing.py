@@ -1,0 +1,111 @@
+"""Shared by tests and benchmarks: the table of op cases, the tolerances, the goldens.
+
+A case is the shape of one scan; `inputs` makes its tensors. What the table holds, every backend is tested on
+and can be timed on.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crnn.ops import plan
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def golden(path: str) -> Path:
+    """A golden of the real Caffe, `tests/goldens/<path>`."""
+    for folder in (ROOT / "tests" / "goldens", ROOT.parent / "shared" / "goldens"):
+        if (folder / path).exists():
+            return folder / path
+    raise FileNotFoundError(
+        f"no golden {path!r} in {ROOT / 'tests' / 'goldens'}: run the tests from a checkout"
+    )
+
+
+class ScanCase(NamedTuple):
+    """One scan: z [H*W, N, K, G*D] over an H x W map."""
+
+    cell: str
+    line_break: str
+    directions: Sequence[str]
+    N: int
+    H: int
+    W: int
+    D: int
+    with_initial: bool = False
+    with_cont: bool = False
+
+    def __str__(self):
+        extra = "-initial" * self.with_initial + "-cont" * self.with_cont
+        order = "".join(d[0] if d in FOUR else f"({d})" for d in self.directions)
+        return f"{self.cell}-{self.line_break}-{order}-{self.N}x{self.H}x{self.W}x{self.D}{extra}"
+
+    @property
+    def plan(self):
+        return plan(self.directions, self.H, self.W, self.line_break)
+
+    def inputs(self, dtype=torch.float64, seed: int = 0) -> dict[str, Tensor | None]:
+        """z, w_hh, initial, cont of the case; W_hh is contractive: long chains do not explode."""
+        from crnn.ops.reference import CELLS
+
+        rng = torch.Generator().manual_seed(seed)
+        cell, P, K, D = CELLS[self.cell], self.H * self.W, len(self.directions), self.D
+
+        def normal(*shape):
+            return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+        initial = normal(cell.states, self.N, K, D) if self.with_initial else None
+        cont = (torch.rand(P, self.N, generator=rng) > 0.3).to(dtype) if self.with_cont else None
+        return {
+            "z": normal(P, self.N, K, cell.gates * D).to(dtype),
+            "w_hh": (normal(K, cell.gates * D, D) * 0.7 / max(D, 1) ** 0.5).to(dtype),
+            "initial": None if initial is None else initial.to(dtype),
+            "cont": cont,
+        }
+
+
+FOUR = ("right", "left", "down", "up")
+
+
+def scan_cases() -> list[ScanCase]:
+    """Every cell with every line break, then the odd shapes, orders and options."""
+    from crnn.ops.reference import CELLS
+
+    breaks = ("carry", "carry_value", "reset")
+    table = [ScanCase(cell, b, FOUR, 2, 3, 4, 5) for cell in CELLS for b in breaks]
+    table += [ScanCase(cell, b, FOUR, 2, 3, 2, 4, True, True) for cell in CELLS for b in breaks]
+    odd = [
+        (0, 2, 3, 4),
+        (1, 1, 1, 1),
+        (1, 1, 7, 3),
+        (2, 5, 1, 3),
+        (3, 2, 2, 7),
+        (30, 2, 2, 33),
+        (1, 3, 3, 200),
+    ]
+    table += [ScanCase("relu", b, FOUR, *shape) for b in breaks for shape in odd]
+    table += [ScanCase("tanh", b, ("mirror_left", "mirror_up"), 2, 3, 4, 3) for b in breaks]
+    table += [ScanCase("relu", "carry_value", ("up",), 2, 4, 3, 16, True)]
+    return table
+
+
+#: Relative Frobenius error allowed against the reference in float64: float32 rounds each of the some hundred
+#: terms of a sum; float64 differs by the order of the sums.
+SCAN_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-13}
+
+
+def relative_error(got: Tensor, want: Tensor) -> float:
+    """|got - want| / |want|, Frobenius; the absolute error where want is zero."""
+    got, want = got.detach().double(), want.detach().double()
+    assert got.shape == want.shape, f"shape {tuple(got.shape)}, wanted {tuple(want.shape)}"
+    error, scale = (got - want).norm(), want.norm()
+    return float(error / scale if scale > 0 else error)
+
+
+def assert_near(got: Tensor, want: Tensor, tolerance: float, what: str = "") -> None:
+    error = relative_error(got, want)
+    assert error <= tolerance, f"{what}: relative error {error:.2e}, allowed {tolerance:.0e}"

@@ -1,0 +1,1 @@
+"""The commands of `crnn`: one module a command, with `main(argv) -> exit code`."""

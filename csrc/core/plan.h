@@ -1,0 +1,53 @@
+// A scan plan: which positions a direction visits, in which order, and what crosses a line break.
+//
+// A direction walks P = lines * length positions of a feature map:
+//     position(s) = origin + (s / length) * line_stride + (s % length) * step_stride
+// Four image directions, and any other order made of equal straight lines, differ in these numbers only.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define CRNN_HD __host__ __device__ __forceinline__
+#else
+#define CRNN_HD inline
+#endif
+
+namespace crnn {
+
+// What the first step of a new line inherits from the last step of the line before.
+enum class LineBreak : int64_t {
+  kCarry = 0,       // value and gradient: one sequence of P steps
+  kCarryValue = 1,  // the value, not the gradient: truncated BPTT
+  kReset = 2,       // nothing: every line is its own sequence
+};
+
+// The steps that a direction is cut into: `count` segments of `steps` consecutive steps each.
+struct Segments {
+  int64_t count, steps;
+};
+
+struct Direction {
+  static constexpr int kFields = 6;  // ints per direction in the op's `plan` argument
+  int64_t origin, length, step_stride, lines, line_stride;
+  LineBreak line_break;
+
+  CRNN_HD int64_t steps() const { return lines * length; }
+  CRNN_HD int64_t position(int64_t s) const {
+    return origin + (s / length) * line_stride + (s % length) * step_stride;
+  }
+  // Segments that no value enters: they start from `initial`. Forward works on them in parallel.
+  CRNN_HD Segments value_segments() const {
+    return line_break == LineBreak::kReset ? Segments{lines, length} : Segments{1, steps()};
+  }
+  // Segments that no gradient leaves. Backward works on them in parallel.
+  CRNN_HD Segments gradient_segments() const {
+    return line_break == LineBreak::kCarry ? Segments{1, steps()} : Segments{lines, length};
+  }
+  // Whether step s continues from step s - 1; if not, it starts from `initial`.
+  CRNN_HD bool value_crosses(int64_t s) const {
+    return s > 0 && (s % length != 0 || line_break != LineBreak::kReset);
+  }
+};
+
+}  // namespace crnn

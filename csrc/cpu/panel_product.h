@@ -1,0 +1,51 @@
+// The register-blocked product of panel.h, written with vector types; included by every panel_<name>.cpp
+// after it has chosen the instruction set. Includes nothing of the standard library: an inline function
+// compiled here for a newer machine must not be the copy that the linker keeps for all.
+#pragma once
+
+#include "panel.h"
+
+namespace crnn {
+namespace {  // internal linkage: each file has its own compilation of everything below
+
+// kBytes of a vector, kVectors of them across a panel, kRows rows at a time: kRows * kVectors accumulators.
+template <typename T, int kBytes, int kVectors, int kRows>
+struct Blocked {
+  typedef T Vector __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
+  static constexpr int kLanes = kBytes / sizeof(T);
+  static constexpr int64_t kWidth = kLanes * kVectors;
+
+  template <int R>
+  static void rows(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+    Vector sum[R][kVectors] = {};
+    for (int64_t i = 0; i < inner; ++i, w += kWidth)
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r * lda + i] * *(const Vector*)(w + v * kLanes);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) = sum[r][v];
+  }
+
+  // The rows that are left when kRows at a time no longer fit.
+  template <int R>
+  static void remainder(
+      int64_t left, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+    if constexpr (R > 0) {
+      if (left == R) return rows<R>(inner, a, lda, w, out, ldo);
+      remainder<R - 1>(left, inner, a, lda, w, out, ldo);
+    }
+  }
+
+  static void product(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
+      T* out, int64_t ldo) {
+    for (int64_t p = 0; p < panels; ++p) {
+      const T* w = packed + p * inner * kWidth;
+      int64_t r = 0;
+      for (; r + kRows <= count; r += kRows)
+        rows<kRows>(inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
+      remainder<kRows - 1>(count - r, inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace crnn

@@ -1,0 +1,20 @@
+// Every op's schema, in one place. What the arguments mean: crnn/ops/scan.py.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C(void) {
+  // An empty module: importing it loads this library, which registers the ops.
+  static PyModuleDef def = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, nullptr};
+  return PyModule_Create(&def);
+}
+
+STABLE_TORCH_LIBRARY(crnn, m) {
+  m.def(
+      "scan(Tensor z, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, int[] plan, str cell, "
+      "str variant=\"\") -> (Tensor state, Tensor saved)");
+  m.def(
+      "scan_backward(Tensor dstate, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, Tensor "
+      "state, "
+      "Tensor saved, int[] plan, str cell, str variant=\"\") "
+      "-> (Tensor dz, Tensor drec, Tensor dcell_params, Tensor dinitial)");
+}

@@ -1,0 +1,191 @@
+"""crnn::scan: every backend equals the reference, and the reference is Caffe's (test_goldens.py)."""
+
+import pytest
+import torch
+
+from crnn.ops import LineBreak, backends, plan, reference, scan, scan_states, use_backend
+from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near, scan_cases
+
+COMPILED = [b for b in backends() if b != "reference"]
+
+
+def values_and_gradients(case, inputs, **options):
+    """state and its gradients in z, w_hh, initial, for a fixed random gradient on every state."""
+    leaves = {k: v.clone().requires_grad_() for k, v in inputs.items() if v is not None and k != "cont"}
+    state = scan_states(plan=case.plan, cell=case.cell, **{**inputs, **leaves}, **options)
+    dstate = torch.randn(state.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = torch.autograd.grad(state, list(leaves.values()), dstate.to(state.dtype))
+    return {"state": state, **{f"d{k}": g for k, g in zip(leaves, gradients, strict=True)}}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("case", scan_cases(), ids=str)
+@pytest.mark.parametrize("backend", COMPILED)
+def test_backend_equals_reference(case, backend, dtype):
+    inputs = case.inputs(dtype)
+    with use_backend("reference"):
+        want = values_and_gradients(case, {k: v if v is None else v.double() for k, v in inputs.items()})
+    with use_backend(backend):
+        got = values_and_gradients(case, inputs)
+    for name in want:
+        assert_near(got[name], want[name], SCAN_TOLERANCE[dtype], name)
+
+
+@pytest.mark.parametrize("variant", ["portable", "avx2"])
+@pytest.mark.parametrize("rows", [1, 5, 6, 7, 24, 25])
+def test_every_cpu_variant(variant, rows):
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    case = ScanCase("relu", "carry_value", FOUR, rows, 2, 3, 19)
+    inputs = case.inputs(torch.float32)
+    with use_backend("reference"):
+        want = values_and_gradients(case, {k: v if v is None else v.double() for k, v in inputs.items()})
+    try:
+        got = values_and_gradients(case, inputs, variant=variant)
+    except RuntimeError as error:
+        assert "needs a processor with AVX2" in str(error)
+        pytest.skip("needs a processor with AVX2 and FMA")
+    for name in want:
+        assert_near(got[name], want[name], SCAN_TOLERANCE[torch.float32], name)
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("line_break", ["carry", "reset"])
+@pytest.mark.parametrize("backend", backends())
+def test_gradcheck(cell, line_break, backend):
+    case = ScanCase(cell, line_break, FOUR, 2, 2, 3, 3, with_initial=True, with_cont=True)
+    inputs = case.inputs(seed=3)
+    leaves = [inputs[k].requires_grad_() for k in ("z", "w_hh", "initial")]
+    with use_backend(backend):
+        assert torch.autograd.gradcheck(
+            lambda z, w, h: scan_states(z, w, case.plan, cell, initial=h, cont=inputs["cont"]), leaves
+        )
+
+
+@pytest.mark.parametrize("backend", backends())
+def test_carry_value_cuts_the_gradient_and_keeps_the_product(backend):
+    """The gradient is that of full BPTT over each window whose first h is a constant (Zuo 2015, eq. 9)."""
+    H, W, D = 3, 4, 3
+    case = ScanCase("relu", "carry_value", ("right",), 2, H, W, D)
+    inputs = case.inputs()
+    z, w = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_()
+    with use_backend(backend):
+        h = scan(z, w, case.plan)
+        got = torch.autograd.grad(h.square().sum(), (z, w))
+        windows, start = [], None
+        for line in range(H):
+            rows = z[line * W : (line + 1) * W]
+            out = scan(rows, w, plan(("right",), 1, W, LineBreak.CARRY), initial=start)
+            windows.append(out)
+            start = out[-1].detach().unsqueeze(0)
+        want = torch.autograd.grad(torch.cat(windows).square().sum(), (z, w))
+    assert_near(h, torch.cat(windows), 1e-14)
+    for a, b in zip(got, want, strict=True):
+        assert_near(a, b, 1e-14)
+    assert all(window.grad_fn is not None for window in windows)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_any_strides_enter_without_a_copy(backend):
+    """z from a channels_last map, every second sample, and one input shared by all directions."""
+    case = ScanCase("relu", "carry_value", FOUR, 4, 3, 5, 6)
+    z, w = case.inputs()["z"], case.inputs()["w_hh"]
+    by_sample = z.transpose(0, 1).contiguous().transpose(0, 1)
+    shared = z[:, :, :1].expand(-1, -1, 4, -1)
+    with use_backend(backend):
+        assert torch.equal(scan(by_sample, w, case.plan), scan(z, w, case.plan))
+        assert torch.equal(scan(z[:, ::2], w, case.plan), scan(z[:, ::2].contiguous(), w, case.plan))
+        assert torch.equal(scan(shared, w, case.plan), scan(shared.contiguous(), w, case.plan))
+        not_dense = z.transpose(2, 3).contiguous().transpose(2, 3)
+        assert torch.equal(scan(not_dense, w, case.plan), scan(z, w, case.plan))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_equal_bits_for_any_number_of_threads(threads, dtype):
+    case = ScanCase("relu", "carry_value", FOUR, 50, 4, 4, 20)
+    results = []
+    for count in (1, 2, 3, 7):
+        threads(count)
+        results.append(values_and_gradients(case, case.inputs(dtype)))
+    for other in results[1:]:
+        assert all(torch.equal(results[0][k], other[k]) for k in results[0] if k != "dw_hh")
+        assert torch.equal(results[0]["state"], other["state"])
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("options", [(), ("initial",), ("cont",), ("initial", "cont")], ids=str)
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_opcheck(cell, options, backend):
+    case = ScanCase(cell, "carry", ("right", "up"), 2, 2, 3, 3, "initial" in options, "cont" in options)
+    i = case.inputs()
+    leaves = [
+        None if i[k] is None else i[k].requires_grad_(k != "cont") for k in ("z", "w_hh", "initial", "cont")
+    ]
+    z, w, initial, cont = leaves
+    flat = [int(v) for d in case.plan for v in d]
+    torch.library.opcheck(torch.ops.crnn.scan.default, (z, w, None, initial, cont, flat, cell))
+
+
+@pytest.mark.parametrize("line_break", ["carry", "carry_value", "reset"])
+@pytest.mark.parametrize("backend", backends())
+def test_compiles_as_one_graph(backend, line_break):
+    case = ScanCase("relu", line_break, FOUR, 2, 2, 3, 4)
+    inputs = case.inputs()
+    z, w = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_()
+    torch._dynamo.reset()
+
+    def loss(z, w):
+        return scan(z, w, case.plan).square().sum()
+
+    with use_backend(backend):
+        want = torch.autograd.grad(loss(z, w), (z, w))
+        got = torch.autograd.grad(torch.compile(loss, fullgraph=True, backend="aot_eager")(z, w), (z, w))
+    for a, b in zip(got, want, strict=True):
+        assert_near(a, b, 1e-14)
+
+
+def test_nan_stays_nan():
+    case = ScanCase("relu", "carry", ("right",), 1, 1, 3, 2)
+    inputs = case.inputs()
+    inputs["z"][1] = float("nan")
+    for backend in backends():
+        with use_backend(backend):
+            assert scan(inputs["z"], inputs["w_hh"], case.plan).isnan().sum() == 4
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"w_hh": torch.zeros(1, 3, 3)}, r"whh must be \[1, 1\*D, D\]|must have 3 channels, got 4"),
+        ({"w_hh": torch.zeros(2, 4, 4)}, "whh must be"),
+        ({"w_hh": torch.zeros(1, 4, 4, dtype=torch.float64)}, "one dtype"),
+        ({"z": torch.zeros(5, 2, 1, 4)}, "visits 2 lines of 3, but z has 5 positions"),
+        ({"z": torch.zeros(6, 2, 4)}, r"z must be \[P, N, K, gates\*D\], got 3 dimensions"),
+        ({"initial": torch.zeros(1, 2, 1, 3)}, r"initial \[states, N, K, D\]"),
+        ({"cont": torch.zeros(6, 3)}, r"cont \[P, N\]"),
+        ({"cell_params": torch.zeros(1, 1, 4)}, "has no parameters of its own"),
+        ({"variant": "fpga"}, "unknown variant 'fpga' on cpu; known: portable, avx2"),
+    ],
+)
+def test_wrong_arguments_are_named(backend, change, message):
+    arguments = {
+        "z": torch.zeros(6, 2, 1, 4),
+        "w_hh": torch.zeros(1, 4, 4),
+        "plan": plan(("right",), 2, 3, "carry"),
+    }
+    with use_backend(backend), pytest.raises(RuntimeError, match=message):
+        scan(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("flat", [[1, 3, 1, 2, 3, 0], [0, 3, 2, 2, 3, 0], [0, 3, 1, 2, -3, 0]])
+def test_a_plan_that_leaves_the_map_is_refused(flat):
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    with pytest.raises(RuntimeError, match="steps outside the map"):
+        torch.ops.crnn.scan(torch.zeros(6, 2, 1, 4), torch.zeros(1, 4, 4), None, None, None, flat, "relu")
+
+
+def test_unknown_cell():
+    with pytest.raises(ValueError, match="unknown cell 'rely'; known: relu, tanh"):
+        scan(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 1, 1, "carry"), "rely")
