@@ -49,7 +49,7 @@ bench: $(VENV)/.built
 	$(BIN)/crnn bench
 
 proto: $(VENV)/.dev
-	$(BIN)/python -m crnn.proto.compile
+	$(BIN)/python crnn/proto/compile.py
 
 clean:
 	rm -rf build dist *.egg-info crnn/*.so .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,14 @@
-"""What every test has: uninitialised memory that reads as NaN."""
+"""What tests share: uninitialised memory that reads as NaN, and a small real training set-up."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+
+from crnn.testing import golden
+
+SET_UP = ("logged_net.prototxt", "logged_solver.prototxt", "mean.binaryproto", "raw_color_lmdb")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -17,3 +24,29 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def logged(tmp_path, monkeypatch):
+    """The net, solver, LMDB and mean of goldens/tools in the current folder; the fixture writes solvers: logged(max_iter=4) -> its path."""
+    for name in SET_UP:
+        source = golden(f"tools/{name}")
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+
+    def write(name="solver.prototxt", **fields):
+        plain = {
+            "net": '"logged_net.prototxt"',
+            "base_lr": 1e-5,  # the golden's 1e-3 saturates the softmax
+            "momentum": 0.9,
+            "lr_policy": '"fixed"',
+            "max_iter": 4,
+            "snapshot_prefix": '"out/run"',
+            "solver_mode": "CPU",
+            "random_seed": 1,
+        }
+        lines = [f"{key}: {value}" for key, value in {**plain, **fields}.items() if value is not None]
+        Path(name).write_text("\n".join(lines) + "\n")
+        return name
+
+    return write

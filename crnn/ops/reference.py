@@ -18,7 +18,7 @@ Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Ten
 class Cell(NamedTuple):
     """One row of CELLS.
 
-    step(in, rec, prev) -> states, all [N, D]: in (W_ih x + b) and rec (W_hh h) have G, prev and states S entries.
+    step(in, rec, prev) -> states, all [N, D]: G in (W_ih x + b) and rec (W_hh h), S in prev and states.
     """
 
     step: Step
