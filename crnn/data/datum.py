@@ -1,0 +1,79 @@
+"""Datum, Caffe's record: pixels [C, H, W] with one label, raw, as floats, or as an image file.
+
+Caffe: src/caffe/util/io.cpp. Colour is BGR, OpenCV's order.
+"""
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from crnn.proto import pb
+
+
+def encode(array: np.ndarray, label: int) -> bytes:
+    """The record of pixels [C, H, W], byte for byte as Caffe writes it; types other than uint8 as float32."""
+    if array.ndim != 3:
+        raise ValueError(f"a Datum holds [C, H, W], got shape {array.shape}")
+    C, H, W = array.shape
+    datum = pb.Datum(channels=C, height=H, width=W, label=label, encoded=False)
+    if array.dtype == np.uint8:
+        datum.data = array.tobytes()
+    else:
+        datum.float_data.extend(array.astype(np.float32).ravel().tolist())
+    return datum.SerializeToString()
+
+
+def encode_file(image: bytes, label: int) -> bytes:
+    """The record of an image file's bytes; as in Caffe its shape is left to the decoder."""
+    return pb.Datum(data=image, label=label, encoded=True).SerializeToString()
+
+
+def parse(raw: bytes) -> pb.Datum:
+    """The message of a record, its image not decoded. Raises ValueError where it is no Datum."""
+    try:
+        return pb.Datum.FromString(raw)
+    except DecodeError:
+        raise ValueError("not a Datum") from None
+
+
+def decode(raw: bytes, color: bool | None = None) -> tuple[np.ndarray, int]:
+    """(pixels [C, H, W] uint8 or float32, label) of a record; raw pixels are a read-only view of it.
+
+    `color` is for image files: True gives 3 channels (force_color), False one (force_gray), None what the
+    file has. As in Caffe it does not touch raw records.
+
+    Raises ValueError where the record is no Datum, its pixels do not fill its shape, or its image is damaged.
+    """
+    datum = parse(raw)
+    if datum.encoded:
+        return channels_first(decode_image(datum.data, color)), datum.label
+    shape = datum.channels, datum.height, datum.width
+    pixels = np.frombuffer(datum.data, np.uint8) if datum.data else np.array(datum.float_data, np.float32)
+    if min(shape) < 1 or pixels.size != shape[0] * shape[1] * shape[2]:
+        raise ValueError(f"a Datum of shape {shape} with {pixels.size} values")
+    return pixels.reshape(shape), datum.label
+
+
+def decode_image(file: bytes, color: bool | None) -> np.ndarray:
+    """uint8 [H, W] or [H, W, C] of an image file. Raises ValueError where it is damaged or not 8 bits deep.
+
+    A JPEG without its end marker counts as damaged: OpenCV 5 refuses it, OpenCV 4 fills the rest with grey.
+    """
+    import cv2
+
+    if file.startswith(b"\xff\xd8") and file.rfind(b"\xff\xd9") < file.rfind(b"\xff\xda"):
+        raise ValueError(f"a truncated JPEG of {len(file)} bytes")
+    flag = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[color]
+    try:
+        image = cv2.imdecode(np.frombuffer(file, np.uint8), flag)
+    except cv2.error as error:  # no bytes at all, or more pixels than OpenCV agrees to hold
+        raise ValueError(f"an image of {len(file)} bytes that cannot be decoded ({error.err})") from None
+    if image is None:
+        raise ValueError(f"an image of {len(file)} bytes that cannot be decoded")
+    if image.dtype != np.uint8:
+        raise ValueError(f"an image of {8 * image.itemsize} bits a channel, Caffe takes 8")
+    return image
+
+
+def channels_first(image: np.ndarray) -> np.ndarray:
+    """[C, H, W] of OpenCV's [H, W] or [H, W, C]."""
+    return np.ascontiguousarray(image[None] if image.ndim == 2 else image.transpose(2, 0, 1))

@@ -1,0 +1,189 @@
+"""BatchLoader: an LMDB as an endless sequence of float32 batches, read ahead by one thread.
+
+Caffe: src/caffe/layers/data_layer.cpp. Records come in key order and wrap round; nothing is shuffled here
+(converters shuffle). Unlike Caffe's, the position can be read and set, so that training resumes on the same
+batches.
+"""
+
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+
+from crnn.data.datum import decode
+from crnn.data.lmdb_reader import LmdbReader
+from crnn.data.transformer import Transformer
+
+
+class Records:
+    """The decoded records of a database, all of one shape [C, H, W].
+
+    Raises OSError as LmdbReader does; ValueError naming the key for a record that cannot be decoded or
+    differs in shape from the first, and for a database without records.
+    """
+
+    def __init__(self, source, color: bool | None = None):
+        self.reader = LmdbReader(source)
+        self.color = color
+        if not len(self.reader):
+            raise ValueError(f"{source} holds no records: convert the data again")
+        first, _ = self._decode(*next(self.reader.items()))
+        self.shape, self.dtype = first.shape, first.dtype
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def batch(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Records start .. start+n-1 as (images [n, C, H, W], labels int64 [n]); IndexError past the end."""
+        if start < 0 or start + n > len(self):
+            raise IndexError(f"{self.reader.path}: records {start} to {start + n - 1} of {len(self)}")
+        return self.collect(self.reader.items(start), n)
+
+    def collect(self, items: Iterator[tuple[bytes, bytes]], n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The next n of `items`, (key, value) pairs, as (images [n, C, H, W], labels int64 [n])."""
+        images, labels = np.empty((n, *self.shape), self.dtype), np.empty(n, np.int64)
+        for i in range(n):
+            key, value = next(items)
+            image, labels[i] = self._decode(key, value)
+            if image.shape != self.shape or image.dtype != self.dtype:
+                raise ValueError(
+                    f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
+                    f"{self.dtype} {self.shape}; convert them to one size"
+                )
+            images[i] = image
+        return images, labels
+
+    def endless(self, start: int) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) from record `start` on, round and round."""
+        while True:
+            yield from self.reader.items(start)
+            start = 0
+
+    def _decode(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
+        try:
+            return decode(value, self.color)
+        except ValueError as error:
+            raise ValueError(f"{self.reader.path}: record {key!r} is {error}; convert it again") from error
+
+
+class BatchLoader:
+    """Gives batches (data float32 [N, C, h, w], label float32 [N]) from `next()`.
+
+    The random draws of a batch depend on `seed` and `position` alone, so the same two give the same batch.
+    `seed` None draws one; `rand_skip` starts the first pass at a random one of the first `rand_skip` records.
+    `prefetch` batches are made ahead, by a thread that starts with the first `next()`.
+
+    Raises ValueError and OSError from the constructor for what can be seen there (parameters, first record),
+    from `next()` for a record further on, naming its key.
+    """
+
+    def __init__(self, source, batch_size, transform_param, phase, seed=None, rand_skip=0, prefetch=4):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        self.batch_size = batch_size
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.source = Records(source, _color(transform_param))
+        self.transformer = Transformer(transform_param, phase, self.source.shape)
+        self.top_shapes = [(batch_size, *self.transformer.top_shape), (batch_size,)]
+        self.position = 0  # records given so far; the first pass starts `skip` records in
+        self.skip = int(np.random.default_rng(self.seed).integers(rand_skip)) if rand_skip else 0
+        self._prefetch = max(prefetch, 1)
+        self._worker: _Worker | None = None
+        self._end_worker = None
+
+    def __len__(self) -> int:
+        """The number of records."""
+        return len(self.source)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_worker": None, "_end_worker": None}
+
+    def next(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._worker is None or self._worker.pid != os.getpid():  # threads do not survive a fork
+            self._worker = _Worker(self._batches(), self._prefetch)
+            self._end_worker = weakref.finalize(self, self._worker.stop)
+        try:
+            self.position, data, label = self._worker.next()
+        except BaseException:
+            self._stop()
+            raise
+        return data, label
+
+    def seek(self, position: int) -> None:
+        """Goes on as a loader that has given `position` records."""
+        self._stop()
+        self.position = position
+
+    def records(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Records start .. start+n-1, untransformed: (images [n, C, H, W], labels int64 [n])."""
+        return self.source.batch(start, n)
+
+    def close(self) -> None:
+        """Ends the thread and closes the database; a later `next()` goes on where this one stopped."""
+        self._stop()
+        self.source.reader.close()
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._end_worker()
+            self._worker = None
+
+    def _batches(self):
+        start = (self.skip + self.position) % len(self.source)
+        return _batches(self.source, start, self.transformer, self.batch_size, self.seed, self.position)
+
+
+def _batches(source: Records, start: int, transformer: Transformer, batch_size, seed, position):
+    """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
+    items = source.endless(start)
+    while True:
+        images, labels = source.collect(items, batch_size)
+        data = transformer(images, np.random.default_rng([seed, position]))
+        position += batch_size
+        yield position, data, labels.astype(np.float32)
+
+
+class _Worker:
+    """A thread that runs an iterator up to `ahead` items ahead of `next()`; its exception comes last."""
+
+    def __init__(self, iterator: Iterator, ahead: int):
+        self.pid = os.getpid()
+        self._done: queue.SimpleQueue = queue.SimpleQueue()
+        self._room = threading.Semaphore(ahead)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, args=(iterator,), name="crnn-prefetch", daemon=True)
+        self._thread.start()
+
+    def next(self):
+        item = self._done.get()
+        self._room.release()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def stop(self) -> None:
+        if self.pid != os.getpid():
+            return
+        self._stopping = True
+        self._room.release()
+        if threading.current_thread() is not self._thread:  # the garbage collector may run there
+            self._thread.join()
+
+    def _run(self, iterator: Iterator) -> None:
+        try:
+            for item in iterator:
+                self._room.acquire()
+                if self._stopping:
+                    return
+                self._done.put(item)
+        except BaseException as error:
+            self._done.put(error)
+
+
+def _color(param) -> bool | None:
+    if param.force_color and param.force_gray:
+        raise ValueError("force_color and force_gray cannot both be set: remove one")
+    return True if param.force_color else False if param.force_gray else None

@@ -1,0 +1,100 @@
+"""DataTransformer: crop, mirror, mean and scale of `transform_param`; the only preprocessing there is.
+
+Caffe: src/caffe/data_transformer.cpp. A value is (pixel - mean at its place in the whole record) * scale;
+crop and mirror only choose and move values.
+"""
+
+import numpy as np
+
+from crnn.proto import pb
+from crnn.proto.blobs import read_mean
+
+VIEWS = 10
+
+
+class Transformer:
+    """Turns records [C, H, W] into what the net sees, float32 [C, h, w] (`top_shape`).
+
+    Raises ValueError where `param` does not fit the records, OSError where the mean file cannot be read.
+    """
+
+    def __init__(self, param, phase: int, shape: tuple[int, int, int]):
+        self.shape = C, H, W = tuple(shape)
+        crop = param.crop_size
+        if param.train_views != 1:
+            raise ValueError(f"train_views {param.train_views} is not supported: leave it at 1")
+        if crop > min(H, W):
+            raise ValueError(f"crop_size {crop} is larger than the records, {H} x {W}")
+        self.top_shape = (C, crop or H, crop or W)
+        self.mirrors = param.mirror  # in any phase, as in Caffe
+        self.crops = crop > 0 and phase == pb.TRAIN
+        self.scale = np.float32(param.scale)
+        self.mean = _mean(param, self.shape)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """float32 [B, C, h, w] of records [B, C, H, W]: in TRAIN cut at random places, in TEST the centre."""
+        top = self._empty_top(images)
+        if not (self.mirrors or self.crops):
+            return self._cut(images, False, *self._centre(), top)
+        # An image draws in Caffe's order: mirrored or not, then the row, then the column.
+        first, last = ((0, 0), self._last()) if self.crops else (self._centre(), self._centre())
+        draws = rng.integers((0, *first), (int(self.mirrors), *last), (len(images), 3), endpoint=True)
+        for image, (mirrored, y, x), out in zip(images, draws.tolist(), top, strict=True):
+            self._cut(image, mirrored, y, x, out)
+        return top
+
+    def view(self, images: np.ndarray, v: int) -> np.ndarray:
+        """View v of ten, float32 [B, C, h, w]: the corners TL, TR, BL, BR, the centre; then these mirrored.
+
+        pycaffe's order (python/caffe/io.py, oversample). Without crop_size the five places are one.
+        """
+        bottom, right = self._last()
+        places = [(0, 0), (0, right), (bottom, 0), (bottom, right), self._centre()]
+        return self._cut(images, v >= VIEWS // 2, *places[v % 5], self._empty_top(images))
+
+    def _last(self) -> tuple[int, int]:
+        """The bottom right place of a crop."""
+        return self.shape[1] - self.top_shape[1], self.shape[2] - self.top_shape[2]
+
+    def _centre(self) -> tuple[int, int]:
+        last_y, last_x = self._last()
+        return last_y // 2, last_x // 2
+
+    def _empty_top(self, images: np.ndarray) -> np.ndarray:
+        if images.shape[1:] != self.shape:
+            raise ValueError(
+                f"records are {_x(images.shape[1:])}, the transformer was made for {_x(self.shape)}"
+            )
+        return np.empty((len(images), *self.top_shape), np.float32)
+
+    def _cut(self, images: np.ndarray, mirrored: bool, y: int, x: int, top: np.ndarray) -> np.ndarray:
+        """Fills and returns `top` [..., C, h, w] from `images` [..., C, H, W] at one place."""
+        window = np.s_[..., y : y + self.top_shape[1], x : x + self.top_shape[2]]
+        target = top[..., ::-1] if mirrored else top
+        if self.mean is None:
+            target[...] = images[window]
+        else:
+            np.subtract(images[window], self.mean[window], out=target)
+        if self.scale != 1:
+            top *= self.scale
+        return top
+
+
+def _mean(param, shape: tuple[int, int, int]) -> np.ndarray | None:
+    """float32, broadcast to the records' shape [C, H, W], or None."""
+    if param.HasField("mean_file") and param.mean_value:
+        raise ValueError("mean_file and mean_value cannot both be given: remove one")
+    if param.HasField("mean_file"):
+        mean = read_mean(param.mean_file)
+        if mean.shape != shape:
+            raise ValueError(f"the mean {param.mean_file} is {_x(mean.shape)}, the records are {_x(shape)}")
+        return mean
+    if not param.mean_value:
+        return None
+    if len(param.mean_value) not in (1, shape[0]):
+        raise ValueError(f"{len(param.mean_value)} mean_value for {shape[0]} channels: give 1 or {shape[0]}")
+    return np.broadcast_to(np.array(param.mean_value, np.float32)[:, None, None], shape)
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,48 @@
+"""crnn data: make Caffe's databases and mean images, and look at them.
+
+    crnn data convert DATASET ...   images to LMDBs; crnn data convert --help lists the data sets
+    crnn data mean DB [MEAN]        the mean image of an LMDB (compute_image_mean)
+    crnn data info DB ...           what an LMDB holds
+
+Each is also a program in data_tools/.
+"""
+
+import importlib
+import pkgutil
+
+from crnn import data_tools
+from crnn.tools.flags import normalise
+
+PROGRAMS = {"mean": "image_mean", "info": "info"}
+BOOLEANS = ("gray", "shuffle", "check-size", "encoded")
+
+
+def datasets() -> dict:
+    """Every data set's module by its NAME."""
+    names = [module.name for module in pkgutil.iter_modules(data_tools.__path__) if module.name[0] != "_"]
+    modules = [importlib.import_module(f"crnn.data_tools.{name}") for name in names]
+    return {module.NAME: module for module in modules if hasattr(module, "NAME")}
+
+
+def convert(argv: list[str]) -> int:
+    known = datasets()
+    if not argv or argv[0] in ("-h", "--help"):
+        rows = "\n".join(f"    {name:<15} {known[name].__doc__.splitlines()[0]}" for name in sorted(known))
+        print(f"usage: crnn data convert DATASET ...\n\n{rows}\n")
+        print("crnn data convert DATASET --help tells more.")
+        return 0 if argv else 1
+    if argv[0] not in known:
+        raise ValueError(f"unknown data set {argv[0]!r}; known: {', '.join(sorted(known))}")
+    return known[argv[0]].main(argv[1:])
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0 if argv else 1
+    command, rest = argv[0], normalise(argv[1:], BOOLEANS)
+    if command == "convert":
+        return convert(rest)
+    if command not in PROGRAMS:
+        raise ValueError(f"unknown command {command!r}; known: convert, {', '.join(PROGRAMS)}")
+    return importlib.import_module(f"crnn.data_tools.{PROGRAMS[command]}").main(rest)

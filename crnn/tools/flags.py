@@ -1,0 +1,64 @@
+"""Caffe's flag style (gflags) for argparse: -flag or --flag, _ or -, value after = or a space."""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+_FLAG = re.compile(r"--?([A-Za-z][\w-]+)(=.*)?", re.DOTALL)  # -h keeps its meaning, -1 stays a number
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+def normalise(argv: list[str], booleans: tuple[str, ...] = ()) -> list[str]:
+    """argv with every flag written --like-this; what follows a bare `--` is left alone.
+
+    `booleans` names the store_true flags, whose gflags forms --flag=true, --flag=false and --noflag are
+    turned into the flag or its absence. Raises ValueError for another value of such a flag.
+    """
+    words = []
+    for i, word in enumerate(argv):
+        match = _FLAG.fullmatch(word)
+        if word == "--":
+            return words + argv[i:]
+        if not match:
+            words.append(word)
+            continue
+        name, value = match[1].replace("_", "-"), match[2] or ""
+        if name.startswith("no") and name[2:].lstrip("-") in booleans and not value:
+            continue
+        if name in booleans and value:
+            if value[1:].lower() not in _TRUE + _FALSE:
+                raise ValueError(f"--{name} is true or false, got {value[1:]!r}")
+            if value[1:].lower() in _TRUE:
+                words.append(f"--{name}")
+            continue
+        words.append(f"--{name}{value}")
+    return words
+
+
+def comma_list(text: str) -> list[str]:
+    """argparse type of Caffe's lists: "a,b" -> ["a", "b"]."""
+    return [word for word in text.split(",") if word]
+
+
+def device(gpu: str | None) -> "torch.device":
+    """The device of a -gpu flag: the CPU without one. ValueError if there is no such GPU, or for several."""
+    import torch  # here, so that the data tools start without it
+
+    if gpu is None:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(f"-gpu {gpu}: torch finds no CUDA device here; leave -gpu out to run on the CPU")
+    found = torch.cuda.device_count()
+    ids = [str(i) for i in range(found)] if gpu == "all" else comma_list(gpu)
+    if len(ids) != 1:
+        raise ValueError(f"-gpu {gpu} means {len(ids)} devices; this version trains on one: name it")
+    if not ids[0].isdecimal() or int(ids[0]) >= found:
+        raise ValueError(f"-gpu {gpu}: no such device; there are {found}, counted from 0")
+    return torch.device("cuda", int(ids[0]))
+
+
+def device_note(where: "torch.device") -> str:
+    """Caffe's line about it."""
+    return "Use CPU." if where.type == "cpu" else f"Use GPU with device ID {where.index}"

@@ -1,0 +1,61 @@
+"""What an LMDB holds: records, shapes, labels, first keys, size.
+
+Reads every record, but decodes only the first image file.
+
+  crnn data info train_lmdb
+"""
+
+import argparse
+import os
+from collections import Counter
+
+from crnn.data.datum import decode, parse
+from crnn.data.lmdb_reader import LmdbReader
+from crnn.data_tools._convert import run, watched
+
+KEYS = 3  # shown
+LABELS = 20  # counted one by one; of more only the extremes are shown
+
+
+def info(path) -> str:
+    """The report. Raises OSError as LmdbReader does, ValueError naming a record that is no Datum."""
+    reader = LmdbReader(path)
+    kinds, labels, keys = Counter(), Counter(), []
+    for key, value in watched(reader.items(), "info", len(reader), each=100_000):
+        try:
+            datum = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: record {key!r} is {error}") from error
+        kinds["image files" if datum.encoded else f"{datum.channels} x {datum.height} x {datum.width}"] += 1
+        labels[datum.label] += 1
+        if len(keys) < KEYS:
+            keys.append(key.decode(errors="replace"))
+    size = os.path.getsize(os.path.join(path, "data.mdb"))
+    rows = [("records", f"{len(reader):,}"), ("size", f"{size:,} bytes")]
+    rows += [("shape", f"{kind} ({n:,})") for kind, n in kinds.most_common()]
+    if kinds["image files"]:
+        shape = decode(next(reader.items())[1])[0].shape
+        rows.append(("first", " x ".join(map(str, shape))))
+    rows += [("labels", _labels(labels)), *(("key", key) for key in keys)]
+    return "\n".join([str(path), *(f"  {name:<8} {text}" for name, text in rows)])
+
+
+def _labels(labels: Counter) -> str:
+    if len(labels) <= LABELS:
+        return ", ".join(f"{label}: {n:,}" for label, n in sorted(labels.items()))
+    counts = labels.values()
+    return f"{len(labels):,}, {min(labels)} to {max(labels)}; {min(counts):,} to {max(counts):,} records each"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="crnn data info", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("databases", metavar="DB", nargs="+", help="folder of a database")
+    for path in parser.parse_args(argv).databases:
+        print(info(path))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

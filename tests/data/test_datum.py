@@ -1,0 +1,98 @@
+"""Datum: Caffe's bytes, colour, and records that are not what they say."""
+
+import cv2
+import numpy as np
+import pytest
+
+from crnn.data.datum import decode, encode, encode_file
+from crnn.data.lmdb_reader import LmdbReader
+from crnn.proto import pb
+from crnn.testing import golden
+
+
+@pytest.fixture
+def picture():
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 256, (6, 5, 3), np.uint8), (40, 48))  # smooth, as JPEG likes it
+
+
+def test_encode_writes_the_bytes_that_caffe_wrote():
+    want = LmdbReader(golden("tools/raw_color_lmdb")).read(0)
+    pixels, label = decode(want)
+    assert pixels.shape == (3, 48, 40) and pixels.dtype == np.uint8
+    assert encode(pixels, label) == want
+
+
+def test_encode_file_writes_the_bytes_that_caffe_wrote():
+    want = LmdbReader(golden("tools/encoded_as_is_lmdb")).read(0)
+    assert encode_file((golden("tools/images") / "astronaut/0.jpg").read_bytes(), 0) == want
+
+
+@pytest.mark.parametrize("label", [0, 7, -1, 2**31 - 1])
+def test_pixels_and_label_come_back(label):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    got, got_label = decode(encode(pixels, label))
+    assert got_label == label
+    np.testing.assert_array_equal(got, pixels)
+
+
+def test_floats_come_back_as_float32():
+    features = np.linspace(-1, 1, 6).reshape(6, 1, 1)
+    got, _ = decode(encode(features, 0))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, features.astype(np.float32))
+
+
+def test_image_files_decode_to_bgr(picture):
+    png = encode_file(cv2.imencode(".png", picture)[1].tobytes(), 3)
+    got, label = decode(png)
+    assert label == 3
+    np.testing.assert_array_equal(got, picture.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("color", "channels"), [(None, 3), (True, 3), (False, 1)])
+def test_color_of_colour_files(picture, color, channels):
+    assert decode(encode_file(cv2.imencode(".png", picture)[1].tobytes(), 0), color)[0].shape[0] == channels
+
+
+@pytest.mark.parametrize(("color", "channels"), [(None, 1), (True, 3), (False, 1)])
+def test_color_of_grey_files(picture, color, channels):
+    assert (
+        decode(encode_file(cv2.imencode(".png", picture[..., 0])[1].tobytes(), 0), color)[0].shape[0]
+        == channels
+    )
+
+
+def test_color_leaves_raw_records_alone():
+    assert decode(encode(np.zeros((3, 2, 2), np.uint8), 0), color=False)[0].shape == (3, 2, 2)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2, 100, -400, -2])
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_truncated_image_is_refused(picture, kind, cut):
+    file = cv2.imencode(f".{kind}", picture)[1].tobytes()
+    with pytest.raises(ValueError, match=r"cannot be decoded|truncated JPEG"):
+        decode(encode_file(file[:cut], 0))
+
+
+def test_an_image_of_16_bits_is_refused():
+    file = cv2.imencode(".png", np.zeros((4, 4), np.uint16))[1].tobytes()
+    with pytest.raises(ValueError, match="16 bits a channel, Caffe takes 8"):
+        decode(encode_file(file, 0))
+
+
+def test_bytes_that_are_no_datum():
+    with pytest.raises(ValueError, match="not a Datum"):
+        decode(b"\xff\xff\xff")
+
+
+@pytest.mark.parametrize("size", [0, 11, 13])
+def test_pixels_that_do_not_fill_the_shape(size):
+    raw = pb.Datum(channels=1, height=3, width=4, data=bytes(size)).SerializeToString()
+    with pytest.raises(ValueError, match=rf"shape \(1, 3, 4\) with {size} values"):
+        decode(raw)
+
+
+def test_a_datum_has_three_dimensions():
+    with pytest.raises(ValueError, match=r"\[C, H, W\], got shape \(2, 2\)"):
+        encode(np.zeros((2, 2), np.uint8), 0)

@@ -1,0 +1,262 @@
+"""BatchLoader: order, wrapping, exact positions, threads that end, errors that name the record."""
+
+import copy
+import gc
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from crnn.data.datum import encode, encode_file
+from crnn.data.lmdb_writer import LmdbWriter
+from crnn.data.loader import BatchLoader, Records
+from crnn.proto import pb
+
+CROPPED = pb.TransformationParameter(crop_size=3, mirror=True)
+PLAIN = pb.TransformationParameter()
+
+
+def write(path, values) -> None:
+    with LmdbWriter(path) as db:
+        for i, value in enumerate(values):
+            db.put(b"%08d_x" % i, value)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Ten records [2, 5, 6] whose label is their number."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 2, 5, 6), np.uint8)
+    write(tmp_path / "db", [encode(image, i) for i, image in enumerate(images)])
+    return tmp_path / "db"
+
+
+@pytest.fixture
+def loader(source):
+    made = []
+
+    def make(batch_size=4, transform=CROPPED, phase=pb.TRAIN, seed=1, path=source, **rest):
+        made.append(BatchLoader(path, batch_size, transform, phase, seed=seed, **rest))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def labels(loader, batches) -> list[int]:
+    return [int(label) for _ in range(batches) for label in loader.next()[1]]
+
+
+def prefetchers() -> int:
+    return sum(thread.name == "crnn-prefetch" for thread in threading.enumerate())
+
+
+def test_records_come_in_order_and_wrap(loader):
+    assert labels(loader(), 6) == [i % 10 for i in range(24)]
+
+
+def test_a_batch_larger_than_the_database(loader):
+    assert labels(loader(batch_size=23), 1) == [i % 10 for i in range(23)]
+
+
+def test_shapes_and_types(loader):
+    one = loader()
+    data, label = one.next()
+    assert one.top_shapes == [data.shape, label.shape] == [(4, 2, 3, 3), (4,)]
+    assert data.dtype == label.dtype == np.float32
+    assert len(one) == 10
+
+
+@pytest.mark.parametrize("position", [4, 8, 12, 400_000_000])
+def test_a_position_can_be_restored(loader, position):
+    unbroken, resumed = loader(), loader()
+    if position < 100:
+        while unbroken.position < position:
+            unbroken.next()
+    else:
+        unbroken.seek(position)
+    resumed.next()
+    resumed.seek(position)
+    for _ in range(4):
+        want, got = unbroken.next(), resumed.next()
+        assert got[0].tobytes() == want[0].tobytes() and got[1].tobytes() == want[1].tobytes()
+    assert resumed.position == unbroken.position == position + 16
+
+
+def test_prefetching_changes_nothing(loader):
+    one, many = loader(prefetch=1), loader(prefetch=8)
+    for _ in range(12):
+        assert one.next()[0].tobytes() == many.next()[0].tobytes()
+
+
+def test_seeds(loader):
+    def draw(seed):
+        return loader(seed=seed).next()[0].tobytes()
+
+    assert draw(1) == draw(1) != draw(2)
+    assert draw(None) != draw(None)
+    drawn = loader(seed=None)
+    assert drawn.next()[0].tobytes() == draw(drawn.seed)
+
+
+def test_rand_skip_starts_within_the_first_records(loader):
+    starts = {labels(loader(rand_skip=5, seed=seed), 1)[0] for seed in range(60)}
+    assert starts == {0, 1, 2, 3, 4}
+
+
+def test_rand_skip_is_kept_by_seek(loader):
+    one = loader(rand_skip=9, seed=4)
+    want = labels(one, 2)
+    one.seek(4)
+    assert labels(one, 1) == want[4:]
+
+
+def test_raw_records_for_evaluation(loader):
+    one = loader()
+    images, numbers = one.records(7, 3)
+    assert images.shape == (3, 2, 5, 6) and images.dtype == np.uint8
+    assert numbers.tolist() == [7, 8, 9]
+    assert one.source.reader.key(9) == b"00000009_x"
+    with pytest.raises(IndexError, match="records 8 to 10 of 10"):
+        one.records(8, 3)
+
+
+def test_two_loaders_on_one_database(loader):
+    train, test = loader(), loader(phase=pb.TEST, batch_size=3)
+    for b in range(8):
+        assert train.next()[1][0] == 4 * b % 10
+        assert test.next()[1][0] == 3 * b % 10
+
+
+def test_close_ends_the_thread_and_next_goes_on(loader):
+    before = prefetchers()
+    one = loader()
+    one.next()
+    assert prefetchers() == before + 1
+    one.close()
+    assert prefetchers() == before
+    assert labels(one, 1) == [4, 5, 6, 7]
+
+
+def test_a_loader_that_is_dropped_ends_its_thread(source):
+    before = prefetchers()
+    one = BatchLoader(source, 4, PLAIN, pb.TRAIN)
+    one.next()
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None
+    assert prefetchers() == before
+
+
+def test_a_program_that_forgets_to_close_ends(source):
+    program = f"""
+from crnn.data.loader import BatchLoader
+from crnn.proto import pb
+loader = BatchLoader({str(source)!r}, 4, pb.TransformationParameter(), pb.TRAIN)
+loader.next()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_copies_go_on_from_the_same_position(loader):
+    one = loader()
+    one.next()
+    want = [pickle.loads(pickle.dumps(one)), copy.deepcopy(one)]
+    assert labels(one, 2) == labels(want[0], 2) == labels(want[1], 2)
+
+
+def _next_labels(loader) -> list[int]:
+    return labels(loader, 3)
+
+
+def test_a_forked_child_goes_on_by_itself(loader):
+    one = loader()
+    one.next()
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        assert pool.map(_next_labels, [one, one]) == [[4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5]] * 2
+    read, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(written, bytes(labels(one, 1)))  # not pickled: the parent's very loader
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert list(os.read(read, 4)) == labels(one, 1) == [4, 5, 6, 7]
+    os.close(read), os.close(written)
+
+
+# ---- bad records ----
+
+
+def test_a_record_of_another_shape_is_named_when_it_comes(loader, tmp_path):
+    pixels = [np.zeros((1, 4, 4), np.uint8)] * 5 + [np.zeros((1, 4, 5), np.uint8)]
+    write(tmp_path / "mixed", [encode(p, i) for i, p in enumerate(pixels)])
+    one = loader(batch_size=2, path=tmp_path / "mixed", transform=PLAIN)
+    assert labels(one, 2) == [0, 1, 2, 3]
+    for _ in range(2):  # and again, rather than hang
+        with pytest.raises(
+            ValueError, match=r"mixed: record b'00000005_x' is uint8 \(1, 4, 5\), the first uint8 \(1, 4, 4\)"
+        ):
+            one.next()
+    assert one.position == 4
+
+
+def test_a_float_record_among_bytes_is_refused(loader, tmp_path):
+    write(tmp_path / "mixed", [encode(np.zeros((1, 2, 2), t), 0) for t in (np.uint8, np.float32)])
+    with pytest.raises(ValueError, match="record b'00000001_x' is float32"):
+        loader(path=tmp_path / "mixed", transform=PLAIN).next()
+
+
+def test_a_damaged_image_is_named(loader, tmp_path):
+    import cv2
+
+    png = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    write(tmp_path / "images", [encode_file(png, 0), encode_file(png[:-20], 1)])
+    with pytest.raises(
+        ValueError, match=r"images: record b'00000001_x' is an image of \d+ bytes that cannot"
+    ):
+        loader(path=tmp_path / "images", transform=PLAIN).next()
+
+
+def test_force_color_and_force_gray(tmp_path):
+    import cv2
+
+    write(
+        tmp_path / "db",
+        [
+            encode_file(cv2.imencode(".png", np.zeros(s, np.uint8))[1].tobytes(), 0)
+            for s in [(4, 4), (4, 4, 3)]
+        ],
+    )
+    assert (
+        BatchLoader(tmp_path / "db", 2, pb.TransformationParameter(force_color=True), 0).next()[0].shape[1]
+        == 3
+    )
+    assert (
+        BatchLoader(tmp_path / "db", 2, pb.TransformationParameter(force_gray=True), 0).next()[0].shape[1]
+        == 1
+    )
+    with pytest.raises(ValueError, match="force_color and force_gray cannot both"):
+        BatchLoader(tmp_path / "db", 2, pb.TransformationParameter(force_gray=True, force_color=True), 0)
+
+
+def test_what_the_constructor_refuses(loader, tmp_path):
+    with pytest.raises(OSError, match="nowhere is no LMDB database"):
+        loader(path=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+        loader(batch_size=0)
+    with pytest.raises(ValueError, match="crop_size 7 is larger than the records, 5 x 6"):
+        loader(transform=pb.TransformationParameter(crop_size=7))
+    write(tmp_path / "none", [])
+    with pytest.raises(ValueError, match="none holds no records"):
+        Records(tmp_path / "none")
+    write(tmp_path / "other", [b"\xff"])
+    with pytest.raises(ValueError, match="record b'00000000_x' is not a Datum"):
+        Records(tmp_path / "other")
