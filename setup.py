@@ -14,6 +14,8 @@ from setuptools import find_packages, setup
 MODE = os.environ.get("CRNN_BUILD", "auto")
 FLAGS = [
     "-O3",
+    "-fno-math-errno",
+    "-fno-trapping-math",  # no value changes; lets the compiler vectorise a choice such as relu's
     "-fvisibility=hidden",
     "-DPy_LIMITED_API=0x030A0000",  # one binary for every Python from 3.10
     "-DTORCH_TARGET_VERSION=0x020a000000000000",  # and for every torch from 2.10: stable-ABI headers only

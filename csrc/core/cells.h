@@ -25,7 +25,7 @@ struct ReluCell {  // h = max(0, in + rec)                                   Zuo
   template <typename T>
   CRNN_HD static void forward(const T* in, const T* rec, const T*, T* state, T*) {
     const T a = in[0] + rec[0];
-    state[0] = a > T(0) ? a : a != a ? a : T(0);  // NaN stays NaN, as in torch.relu
+    state[0] = a < T(0) ? T(0) : a;  // NaN stays NaN, as in torch.relu
   }
   template <typename T>
   CRNN_HD static void backward(const T* state, const T*, const T*, const T* dstate, T* din, T*, T*) {
