@@ -1,0 +1,125 @@
+"""What a layer is, and the one table of layer types."""
+
+import difflib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crnn.proto import pb
+
+from .fillers import fill
+
+Shape = tuple[int, ...]
+
+TYPES: dict[str, type["Layer"]] = {}
+
+
+def register(name: str):
+    """Class decorator: makes `type: "<name>"` of a prototxt build this class."""
+
+    def add(cls):
+        if name in TYPES:
+            raise ValueError(
+                f"layer type {name!r} is registered by {TYPES[name].__module__} and {cls.__module__}"
+            )
+        TYPES[name] = cls
+        cls.type = name
+        return cls
+
+    return add
+
+
+def find(name: str) -> type["Layer"]:
+    """The class of a layer type; ValueError names the nearest known type."""
+    if name in TYPES:
+        return TYPES[name]
+    by_lower = {known.lower(): known for known in TYPES}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"known types: {', '.join(sorted(TYPES))}"
+    raise ValueError(f"unknown layer type {name!r}; {hint}")
+
+
+def build(param, bottom_shapes: Sequence[Shape]) -> "Layer":
+    """The layer that `param` (a LayerParameter with its phase set) describes."""
+    return find(param.type)(param, bottom_shapes)
+
+
+class Blobs(nn.ParameterList):
+    """The parameters of a layer in Caffe's order. A shared one is its owner's, read in this layer's shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes: dict[int, Shape] = {}
+
+    def parameter(self, index: int) -> nn.Parameter:
+        """What the solver updates: the owner, in the owner's shape."""
+        return super().__getitem__(index)
+
+    def share(self, index: int, owner: nn.Parameter) -> None:
+        """Takes `owner` for the blob at `index`; its own shape stays, so the counts must agree."""
+        shape = tuple(self[index].shape)
+        self[index] = owner
+        if owner.shape != shape:
+            self.shapes[index] = shape
+
+    def __getitem__(self, index):
+        blob = super().__getitem__(index)
+        return blob.view(self.shapes[index]) if index in self.shapes else blob
+
+
+class Layer(nn.Module):
+    """Bottoms in, tops out. A subclass sets `top_shapes` and creates `blobs` in Caffe's order.
+
+    `top_shapes` are those for the bottoms given to the constructor; `forward` takes any batch size. A
+    constructor reports bad parameters as a ValueError without the layer's name: the graph knows its place.
+    """
+
+    type: str  # set by register()
+    bottoms: tuple[int, int | None] = (1, 1)  # least and most bottoms; None: no limit
+    tops: tuple[int, int | None] = (1, 1)
+    is_loss = False  # the first top has loss_weight 1 unless the prototxt says otherwise
+    in_place = False  # a top may have its bottom's name
+    source = False  # makes blobs out of nothing: no bottoms
+    labels = False  # bottom[1] holds class indices: not cast, no gradient
+
+    top_shapes: list[Shape]
+
+    def __init__(self, param, bottom_shapes: Sequence[Shape]):
+        super().__init__()
+        check_count("bottom", len(bottom_shapes), self.bottoms)
+        check_count("top", len(param.top), self.tops)
+        self.name, self.train_phase = param.name, param.phase == pb.TRAIN
+        self.blobs = Blobs()
+
+    def add_blob(self, shape: Shape, filler=None, learnable: bool = True) -> None:
+        """Appends a float32 blob filled by `filler` (a FillerParameter; None: zeros)."""
+        blob = torch.zeros(shape)
+        if filler is not None:
+            fill(blob, filler)
+        self.blobs.append(nn.Parameter(blob, requires_grad=learnable))
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+
+def check_count(what: str, count: int, limits: tuple[int, int | None]) -> None:
+    """Raises ValueError unless `count` bottoms or tops are allowed."""
+    least, most = limits
+    if count < least or (most is not None and count > most):
+        some = f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = str(least) if least == most else some
+        raise ValueError(f"takes {wanted} {what}{'s' if wanted != '1' else ''}, got {count}")
+
+
+def check_axes(shape: Shape, count: int) -> None:
+    """Raises ValueError unless the bottom has `count` axes."""
+    if len(shape) != count:
+        raise ValueError(f"needs a bottom of {count} axes, got {list(shape)}")
+
+
+def canonical_axis(axis: int, axes: int, what: str = "axis") -> int:
+    """`axis` counted from the front; negative ones count from the end, as in Caffe."""
+    if not -axes <= axis < axes:
+        raise ValueError(f"{what} {axis} is outside of a bottom with {axes} axes")
+    return axis % axes

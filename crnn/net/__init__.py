@@ -1,0 +1,1 @@
+"""Nets out of prototxt: the graph, the module, its weights."""

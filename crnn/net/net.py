@@ -1,0 +1,158 @@
+"""Net: a prototxt as a torch module. Caffe: src/caffe/net.cpp."""
+
+import torch
+from torch import Tensor, nn
+
+from crnn.layers import Layer
+from crnn.proto import pb
+
+from . import weights as weight_files
+from .graph import Node, build_graph, net_state
+from .problems import read
+
+PHASES = {"TRAIN": pb.TRAIN, "TEST": pb.TEST}
+
+
+class Net(nn.Module):
+    """The layers that a prototxt has in one phase, run in the order of the file.
+
+        net = Net("train_val.prototxt", phase="TEST", weights="a.caffemodel")
+        outputs = net()                 # its own Data layers give the batch
+        outputs = net(data=x, label=y)  # skips the layer that makes "data" and "label"
+
+    The phase decides what Dropout and BatchNorm do; `train()` and `eval()` change nothing, as in Caffe.
+
+    blobs         name -> Tensor, of the last forward
+    outputs       names of the blobs that no layer reads, alphabetical
+    loss_weights  name -> weight, of the blobs that count in `loss()`
+    params        Param records: what the solver updates, in Caffe's order, a shared blob once
+    """
+
+    def __init__(self, source, phase: str = "TRAIN", weights=None, stages=(), level: int = 0):
+        """`source`: path or text of a prototxt, or what `read_net` gives for one.
+
+        Raises PrototxtError with all problems of the net; ValueError or OSError if `weights` do not fit it.
+        """
+        super().__init__()
+        if phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(PHASES)}, got {phase!r}")
+        problems = read(source)
+        document = problems.document
+        graph = build_graph(problems, net_state(document.message, PHASES[phase], stages, level))
+        self.name, self.phase = graph.name, phase
+        self.nodes: list[Node] = graph.nodes
+        self.layers = nn.ModuleList(node.layer for node in graph.nodes)
+        self.shapes, self.outputs, self.params = graph.shapes, graph.outputs, graph.params
+        self.loss_weights, self.force_backward = graph.loss_weights, graph.force_backward
+        self.inputs = [top for node in graph.nodes if node.param.type == "Input" for top in node.tops]
+        self.label_blobs = {node.bottoms[1] for node in graph.nodes if node.layer.labels}
+        self.blobs: dict[str, Tensor] = {}
+        # Follows the module's device and dtype, also in a net without parameters.
+        self.register_buffer("like", torch.empty(0), persistent=False)
+        if any(layer.blobs for layer in document.message.layer):
+            weight_files.copy(self, document.message, document.name, weight_files.LoadReport())
+        self.load_report = weight_files.load(self, weights) if weights else None
+
+    def layer(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise KeyError(f"net {self.name!r} has no layer {name!r}")
+
+    def forward(self, *args, **blobs) -> dict[str, Tensor]:
+        """Runs all layers; returns the output blobs.
+
+        Positional arguments are the Input layers' tops in their order. A blob by keyword replaces the Data or
+        other source layer that makes it; all tops of it that are read must be given. Any batch size goes.
+        """
+        given = self.given(args, blobs)
+        self.blobs = {}  # lets go of the graph of the forward before
+        for node in self.nodes:
+            if node.layer.source:
+                self.blobs.update(self.source(node, given))
+                continue
+            bottoms = [
+                self.blobs[name] if passes else self.blobs[name].detach()
+                for name, passes in zip(node.bottoms, node.passes_gradient, strict=True)
+            ]
+            self.blobs.update(zip(node.tops, run(node, bottoms), strict=True))
+        return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
+
+    def given(self, args, blobs: dict) -> dict:
+        """The caller's blobs by name; ValueError for a name or a number of axes that is wrong."""
+        if len(args) > len(self.inputs):
+            raise ValueError(
+                f"net {self.name!r} has {len(self.inputs)} inputs {self.inputs}, got {len(args)}"
+            )
+        given = {**dict(zip(self.inputs, args, strict=False)), **blobs}
+        given = {name: torch.as_tensor(value) for name, value in given.items()}
+        sources = {top for node in self.nodes if node.layer.source for top in node.tops}
+        for name, value in given.items():
+            if name not in sources:
+                raise ValueError(
+                    f"net {self.name!r} cannot be given {name!r}; its inputs are {sorted(sources)}"
+                )
+            if value.dim() != len(self.shapes[name]):
+                raise ValueError(
+                    f"blob {name!r} is {list(self.shapes[name])} in the net, got {list(value.shape)}"
+                )
+        return given
+
+    def source(self, node: Node, given: dict) -> dict[str, Tensor]:
+        """The tops of a layer without bottoms: the caller's, or the layer's own if the caller gives none."""
+        tops = {name: given[name] for name in node.tops if name in given}
+        if not tops:
+            tops = dict(zip(node.tops, run(node, []), strict=True))
+        missing = [name for name in node.tops if name not in tops and name not in self.outputs]
+        if missing:
+            raise ValueError(
+                f"{list(tops)} replace layer {node.layer.name!r}, which also makes {missing}: give those too"
+            )
+        return {name: self.place(name, value) for name, value in tops.items()}
+
+    def place(self, name: str, value) -> Tensor:
+        """A source's array on the net's device and in its dtype; labels and integers keep theirs."""
+        blob = torch.as_tensor(value)
+        keeps_dtype = name in self.label_blobs or not blob.is_floating_point()
+        blob = blob.to(self.like.device, blob.dtype if keeps_dtype else self.like.dtype, non_blocking=True)
+        if self.force_backward and not keeps_dtype and not blob.requires_grad:
+            blob = blob.detach().requires_grad_()
+        return blob
+
+    def loss(self) -> Tensor:
+        """Σ loss_weight · blob over the last forward, a scalar."""
+        if not self.loss_weights:
+            raise ValueError(f"net {self.name!r} has no loss: no *Loss layer and no loss_weight")
+        return sum(weight * self.blobs[name].sum() for name, weight in self.loss_weights.items())
+
+    def share_weights(self, other: "Net") -> None:
+        """Uses the blobs of `other`'s layers of the same names, as a test net does the train net's."""
+        theirs = {layer.name: layer for layer in other.layers}
+        for layer in self.layers:
+            source = theirs.get(layer.name)
+            if source is None:
+                continue
+            mine, shared = ([tuple(blob.shape) for blob in one.blobs] for one in (layer, source))
+            if mine != shared:
+                raise ValueError(
+                    f"layer {layer.name!r} has blobs {mine}, but {shared} in the net it shares with"
+                )
+            for index in range(len(source.blobs)):
+                layer.blobs.share(index, source.blobs.parameter(index))
+
+    def summary(self) -> str:
+        """A table: every layer with its type, tops, number of parameters, and whether it runs backward."""
+        from .summary import table
+
+        return table(self)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+
+def run(node: Node, bottoms: list[Tensor]) -> tuple:
+    """The layer's forward; its ValueErrors (as a label out of range) get the layer's name."""
+    try:
+        return node.layer(*bottoms)
+    except ValueError as error:
+        raise ValueError(f"layer {node.layer.name!r} ({node.layer.type}): {error}") from error

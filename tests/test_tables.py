@@ -1,0 +1,97 @@
+"""The tables that stand twice, or must be complete, agree: cells, ops, layers, and what is documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import crnn.layers
+from crnn.layers.base import TYPES
+from crnn.ops import backends
+from crnn.ops.plan import Direction, LineBreak
+from crnn.ops.reference import CELLS
+from crnn.testing import ROOT, golden, scan_cases
+
+CORE = ROOT / "csrc" / "core"
+#: Layer types whose numbers no golden of tests/goldens holds, and the test that shows them instead.
+SHOWN_ELSEWHERE = {
+    "Data": "layers/test_data.py",
+    "DummyData": "layers/test_data.py",
+    "SpatialRNN": "ops/test_goldens.py",
+    "Split": "layers/test_shape.py",
+}
+
+
+def cpp_cells() -> dict[str, dict[str, int]]:
+    """name -> constants of each struct in cells.h that `Cells` lists."""
+    text = (CORE / "cells.h").read_text()
+    listed = re.search(r"using Cells = CellList<(.*?)>;", text, re.DOTALL).group(1)
+    found = {}
+    for struct in re.split(r",\s*", listed.strip()):
+        body = re.search(rf"struct {struct} .*?\n}};", text, re.DOTALL).group(0)
+        constants = {k: v == "true" for k, v in re.findall(r"(k\w+) = (true|false)", body)}
+        constants |= {k: int(v) for k, v in re.findall(r"(k\w+) = (\d+)", body)}
+        found[re.search(r'kName = "(\w+)"', body).group(1)] = constants
+    return found
+
+
+def test_cells_of_cpp_are_those_of_python():
+    want = {
+        name: {"kGates": c.gates, "kStates": c.states, "kSaved": c.saved, "kSameGrad": c.same_grad}
+        for name, c in CELLS.items()
+    }
+    assert cpp_cells() == want
+    assert list(cpp_cells()) == list(CELLS)
+
+
+def test_line_breaks_of_cpp_are_those_of_python():
+    pairs = re.findall(
+        r"k(\w+) = (\d)", re.search(r"enum class LineBreak.*?};", (CORE / "plan.h").read_text(), re.S)[0]
+    )
+    assert {name.lower(): int(v) for name, v in pairs} == {
+        b.name.lower().replace("_", ""): b.value for b in LineBreak
+    }
+
+
+def test_a_direction_has_the_same_fields_in_cpp():
+    text = (CORE / "plan.h").read_text()
+    assert int(re.search(r"kFields = (\d+)", text)[1]) == len(Direction._fields)
+    assert ", ".join(Direction._fields[:5]) in text
+
+
+@pytest.mark.parametrize("op", ["scan", "scan_backward"])
+def test_every_op_has_schema_and_fake_kernel(op):
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    name = f"crnn::{op}"
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
+    assert torch._library.simple_registry.singleton.find(name).fake_impl.kernel is not None
+
+
+def test_every_cell_and_line_break_is_in_the_case_table():
+    cases = scan_cases()
+    assert {(c.cell, c.line_break) for c in cases} >= {(c, b.name.lower()) for c in CELLS for b in LineBreak}
+    assert len({str(c) for c in cases}) == len(cases), "two cases have one name"
+
+
+def test_every_layer_type_has_a_golden_or_a_test():
+    shown = {
+        t
+        for net in golden("layers").rglob("net.prototxt")
+        for t in re.findall(r'type: "(\w+)"', net.read_text())
+    }
+    for name in TYPES:
+        elsewhere = SHOWN_ELSEWHERE.get(name)
+        assert name in shown or elsewhere, (
+            f"layer type {name} has no golden and no test named in SHOWN_ELSEWHERE"
+        )
+        assert elsewhere is None or name in (Path(__file__).parent / elsewhere).read_text(), elsewhere
+
+
+def test_every_layer_type_says_its_shapes():
+    for name, layer in TYPES.items():
+        assert layer.__doc__ and "top" in layer.__doc__, (
+            f"{name}: the docstring lists bottoms, tops and blobs"
+        )
+    assert crnn.layers.__doc__
