@@ -28,7 +28,7 @@ def threads():
 
 @pytest.fixture
 def logged(tmp_path, monkeypatch):
-    """The net, solver, LMDB and mean of goldens/tools in the current folder; the fixture writes solvers: logged(max_iter=4) -> its path."""
+    """A small net, LMDB and mean in the current folder; logged(max_iter=4) makes a solver."""
     for name in SET_UP:
         source = golden(f"tools/{name}")
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)

@@ -1,0 +1,104 @@
+"""The numbers of a run as JSONL and CSV, kept whole over stops and resumes."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+from crnn.proto.blobs import write_bytes
+from crnn.solver.events import Displayed, Event, Output, Scored, Started
+
+
+class Rows:
+    """A listener: <prefix>.jsonl has every row, <prefix>_train.csv and _test.csv the columns of parse_log.py.
+
+    Further test nets write <prefix>_test1.csv and so on. A resumed run keeps the rows before its first
+    iteration; a run from iteration 0 sets older files aside as <name>.1, <name>.2, ...
+    """
+
+    def __init__(self, prefix: str):
+        self.prefix, self.lr, self.offset = prefix, math.nan, 0.0
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._start(event.iter)
+            case Displayed():
+                self.lr = float(f"{event.lr:g}")  # as logged, without float32's tail
+                self._write("train", event, 0, event.images_per_second)
+            case Scored():
+                self._write("test", event, event.net, None)
+
+    def _start(self, first: int) -> None:
+        log = Path(f"{self.prefix}.jsonl")
+        ours = re.compile(re.escape(log.stem) + r"_(train|test\d*)\.csv")
+        tables = sorted(path for path in log.parent.iterdir() if ours.fullmatch(path.name))
+        if first == 0:
+            for path in [log, *tables]:
+                _set_aside(path)
+            return
+        if log.exists():
+            kept = [row for row in map(json.loads, _whole_lines(log)) if row["iter"] < first]
+            _replace(log, [json.dumps(row) for row in kept])
+            self.offset = max((row["seconds"] for row in kept), default=0.0)
+            self.lr = next((row["lr"] for row in reversed(kept) if row["lr"] is not None), math.nan)
+        for path in tables:
+            head, rows = _whole_lines(path)[:1], _whole_lines(path)[1:]
+            _replace(path, head + [row for row in rows if float(row.split(",", 1)[0]) < first])
+
+    def _write(self, phase: str, event: Displayed | Scored, net: int, speed: float | None) -> None:
+        seconds, values = self.offset + event.seconds, _by_name(event.outputs)
+        row = {
+            "phase": phase,
+            "iter": event.iter,
+            "seconds": seconds,
+            "lr": _finite(self.lr),
+            "loss": _finite(event.loss),
+            "images_per_second": speed,
+            "net": net,
+            "outputs": {name: _one_or_all([_finite(x) for x in v]) for name, v in values.items()},
+        }
+        with open(f"{self.prefix}.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        columns = {"NumIters": float(event.iter), "Seconds": seconds, "LearningRate": self.lr}
+        for name, v in values.items():
+            columns |= {f"{name}[{i}]": x for i, x in enumerate(v)} if v[1:] else {name: v[0]}
+        with open(f"{self.prefix}_{phase}{net or ''}.csv", "a", newline="", encoding="utf-8") as table:
+            writer = csv.writer(table, lineterminator="\n")
+            if table.tell() == 0:
+                writer.writerow(columns)
+            writer.writerow(columns.values())
+
+
+def _by_name(outputs: tuple[Output, ...]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
+    for output in outputs:
+        values.setdefault(output.name, []).append(output.value)
+    return values
+
+
+def _one_or_all(values: list):
+    return values if len(values) > 1 else values[0]
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no nan and no inf: null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that were written to their end: a killed run may leave half a last one."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    write_bytes(path, "".join(line + "\n" for line in lines).encode())
+
+
+def _set_aside(path: Path) -> None:
+    if path.exists():
+        number = 1
+        while (aside := path.with_name(f"{path.name}.{number}")).exists():
+            number += 1
+        path.rename(aside)

@@ -1,0 +1,199 @@
+"""Snapshots: .caffemodel and .solverstate as Caffe's, and a .resume.json with what makes a resume exact.
+
+Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from crnn.net import weights
+from crnn.proto import pb
+from crnn.proto.blobs import (
+    from_array,
+    read_binary,
+    shape_equals,
+    shape_of,
+    to_array,
+    write_binary,
+    write_bytes,
+)
+
+_PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with the same batches
+
+
+def probe(prefix: str, iteration: int) -> None:
+    """Makes the prefix's folder and proves that files can be written there.
+
+    Raises OSError if they cannot, ValueError if there is no prefix.
+    """
+    if not prefix:
+        raise ValueError(
+            "snapshots need a snapshot_prefix; without snapshots say snapshot_after_train: false"
+        )
+    path = Path(f"{prefix}_iter_{iteration}.tempfile")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        raise OSError(
+            f"cannot write snapshots to {prefix!r}: {error.strerror}; set snapshot_prefix to a writable place"
+        ) from error
+
+
+def save(solver) -> str:
+    """Writes the solver's snapshot and returns the solverstate's path. Each file appears whole or not at all.
+
+    Raises FloatingPointError, with nothing written, if a blob is not finite.
+    """
+    for param in solver.params:
+        if not torch.isfinite(param.blob).all():
+            raise FloatingPointError(
+                f"{param.name} is not finite after iteration {solver.iter - 1}, so no snapshot was written; "
+                f"{solver.last_good()}"
+            )
+    probe(solver.param.snapshot_prefix, solver.iter)
+    stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
+    model, path = f"{stem}.caffemodel", f"{stem}.solverstate"
+    solver.note("solver.cpp:464", f"Snapshotting to binary proto file {model}", shown=True)
+    weights.save(solver.net, model)
+    solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {path}")
+    state = pb.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
+    state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
+    write_binary(path, state)
+    resume = {
+        "seed": solver.seed,
+        "losses": list(solver.losses),
+        "data": [
+            {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
+            for net in _nets(solver)
+        ],
+        "sha256": {os.path.basename(file): _sha256(file) for file in (model, path)},
+    }
+    write_bytes(f"{stem}.resume.json", json.dumps(resume, indent=1).encode())
+    return path
+
+
+def restore(solver, path: str) -> str:
+    """Puts a solver where save() left one and returns `path`; checks everything before it changes anything.
+
+    Caffe's own snapshots, which have no .resume.json, give weights, history and iteration; the data begin
+    anew, as in Caffe. Raises ValueError if the snapshot is damaged or another net's.
+    """
+    state = _read_state(path)
+    model = _model_of(state, path)
+    resume = _read_resume(path, model)
+    histories = _check_histories(solver, state, path)
+    _check_layers(solver.net, model)
+    weights.load(solver.net, model)
+    for own, restored in zip(_histories(solver), histories, strict=True):
+        own.copy_(torch.from_numpy(restored))
+    solver.iter, solver.current_step = state.iter, state.current_step
+    solver.losses.clear()
+    if resume is None:
+        return path
+    solver.seed = resume["seed"]
+    solver.losses.extend(resume["losses"])
+    for net, places in zip(_nets(solver), resume["data"], strict=False):
+        for layer in _readers(net):
+            for key, value in places.get(layer.name, {}).items():
+                setattr(layer.loader, key, value)
+            layer.loader.seek(layer.loader.position)
+    return path
+
+
+def _histories(solver) -> list[torch.Tensor]:
+    """Caffe's order: the first history of every blob, then the second of every blob."""
+    return [param.history[i] for i in range(solver.rule.histories) for param in solver.params]
+
+
+def _nets(solver):
+    return [solver.net, *solver.test_nets]
+
+
+def _readers(net):
+    """The layers that read records one after the other."""
+    return [layer for layer in net.layers if hasattr(layer, "loader")]
+
+
+def _read_state(path: str) -> pb.SolverState:
+    if path.endswith(".h5"):
+        raise ValueError(f"{path} is an HDF5 snapshot; only .solverstate files (BINARYPROTO) can be resumed")
+    if path.endswith(".caffemodel"):
+        raise ValueError(f"{path} holds weights only; resume from its .solverstate, or give it as -weights")
+    state = read_binary(path, pb.SolverState)
+    if not state.HasField("iter") or not state.HasField("learned_net"):
+        raise ValueError(f"{path} is not a solverstate: it has no iteration or no learned_net")
+    return state
+
+
+def _model_of(state: pb.SolverState, path: str) -> str:
+    """learned_net as written (relative to the current folder, as in Caffe), else that name beside `path`."""
+    beside = os.path.join(os.path.dirname(path), os.path.basename(state.learned_net))
+    for model in (state.learned_net, beside):
+        if os.path.exists(model):
+            return model
+    raise FileNotFoundError(f"{path} continues {state.learned_net}, which is neither there nor beside it")
+
+
+def _read_resume(path: str, model: str) -> dict | None:
+    """The .resume.json beside a solverstate, once both files proved to be those it was written with."""
+    resume_path = Path(path).with_suffix(".resume.json")
+    if not resume_path.exists():
+        return None
+    try:
+        resume = json.loads(resume_path.read_bytes())
+    except ValueError:
+        raise ValueError(f"{resume_path} is damaged; remove it to resume without the data's place") from None
+    for file in (model, path):
+        if resume["sha256"].get(os.path.basename(file)) != _sha256(file):
+            raise ValueError(
+                f"{file} is damaged or of another run: {resume_path} was written with a different one; "
+                f"resume from another snapshot, or remove {resume_path} to use it all the same"
+            )
+    return resume
+
+
+def _check_histories(solver, state: pb.SolverState, path: str) -> list:
+    """The state's history blobs as arrays; ValueError unless they fit the solver's."""
+    own = _histories(solver)
+    if len(state.history) != len(own):
+        raise ValueError(
+            f"{path} is not of this net and solver type: it has {len(state.history)} history blobs, "
+            f"{solver.param.type} on this net has {len(own)}"
+        )
+    arrays = []
+    for i, (blob, ours) in enumerate(zip(state.history, own, strict=True)):
+        if not shape_equals(blob, tuple(ours.shape)):
+            name = solver.params[i % len(solver.params)].name
+            raise ValueError(
+                f"{path} is of another net: the history of {name} is {list(shape_of(blob))}, "
+                f"here it is {list(ours.shape)}"
+            )
+        try:
+            arrays.append(to_array(blob).reshape(tuple(ours.shape)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; it is damaged") from None
+    return arrays
+
+
+def _check_layers(net, model: str) -> None:
+    """A resume needs exactly this net's layers with blobs; a fine-tune (weights.load) needs less."""
+    theirs = {layer.name for layer in read_binary(model, pb.NetParameter).layer if layer.blobs}
+    ours = {layer.name for layer in net.layers if len(layer.blobs)}
+    if theirs != ours:
+        name = min(theirs ^ ours)
+        where = "only in the file" if name in theirs else "not in the file"
+        raise ValueError(f"{model} is of another net: layer {name!r} is {where}; fine-tune with -weights")
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

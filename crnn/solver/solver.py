@@ -1,0 +1,309 @@
+"""The training loop, in Caffe's order (Caffe: src/caffe/solver.cpp, Solver::Step and Solver::Solve)."""
+
+import itertools
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crnn.net import weights
+from crnn.proto import pb
+from crnn.proto.text import Document, dump
+from crnn.proto.upgrade import read_solver
+from crnn.solver import adaptive, lr_policy, nets, params, sgd, snapshot  # noqa: F401 (adaptive registers its types)
+from crnn.solver.events import (
+    Displayed,
+    Event,
+    Finished,
+    Note,
+    Output,
+    Scored,
+    Scoring,
+    Started,
+    Stepped,
+    outputs_of,
+)
+
+Feed = Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
+
+
+class Solver:
+    """A train net, test nets on the same blobs, and an update rule.
+
+    source: path or text of a solver prototxt, its Document, or a SolverParameter.
+    listeners: callables that take the events of crnn.solver.events.
+    requests: asked at every step boundary and test batch for "stop", "snapshot" or None (Signals.take).
+    device: where the nets live.
+
+    Torch's generator is seeded by (seed, i) before iteration i, so that a resumed run draws what the unbroken
+    one does; the seed is random_seed, or drawn anew if that is negative.
+
+    Raises ValueError or PrototxtError for a solver or net that cannot be built.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike | Document | pb.SolverParameter,
+        listeners: Iterable[Callable[[Event], None]] = (),
+        requests: Callable[[], str | None] = lambda: None,
+        device: str | torch.device = "cpu",
+    ):
+        if isinstance(source, str | os.PathLike):
+            source = read_solver(source)
+        self.param = source.message if isinstance(source, Document) else source
+        self.listeners, self.requests, self.device = list(listeners), requests, torch.device(device)
+        try:
+            check(self.param)
+            self.rule = sgd.build(self.param)
+        except ValueError as error:
+            raise ValueError(f"{getattr(source, 'name', 'solver')}: {error}") from None
+        if self.param.snapshot:
+            snapshot.probe(self.param.snapshot_prefix, 0)
+        self.seed = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
+        torch.manual_seed(self.seed)
+        self._build_nets()
+        self.iter = self.current_step = 0
+        self.losses: deque[float] = deque(maxlen=self.param.average_loss)  # its mean is the smoothed loss
+        self.stopped = False  # by a request, before max_iter
+        self.last_snapshot: str | None = None
+        self._started = self._displayed = time.monotonic()
+        self._since = (0, 0)  # iterations and images since the last display
+
+    def _build_nets(self) -> None:
+        self.note("solver.cpp:45", f"Initializing solver from parameters: \n{dump(self.param)}")
+        self.net = nets.train_net(self.param, self.note).to(self.device)
+        self.test_nets = [net.to(self.device) for net in nets.test_nets(self.param, self.net, self.note)]
+        for path in (path for entry in self.param.weights for path in entry.split(",") if path):
+            self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
+            self.note("weights.py", str(weights.load(self.net, path)), shown=True)
+        self.params = params.collect(self.net, self.rule.histories)
+        self.groups = params.group(self.params)
+        self.note("solver.cpp:57", "Solver scaffolding done.")
+
+    def note(self, where: str, text: str, shown: bool = False) -> None:
+        """Tells the listeners a line in Caffe's words."""
+        self._emit(Note(where, text, shown))
+
+    def _emit(self, event: Event) -> None:
+        for listener in self.listeners:
+            listener(event)
+
+    def solve(self) -> bool:
+        """Trains from the current iteration to max_iter, with the tests, displays and snapshots asked for.
+
+        Returns False if a request stopped it early. Raises FloatingPointError for a loss or blob that is not
+        finite, OSError where the snapshots cannot be written.
+        """
+        if self.param.snapshot_after_train or self.param.snapshot:
+            snapshot.probe(self.param.snapshot_prefix, self.iter)
+        self.note("solver.cpp:289", f"Solving {self.net.name}")
+        self.note("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
+        self._started = self._displayed = time.monotonic()
+        self._emit(Started(self.iter, self.param.max_iter))
+        try:
+            self.step(self.param.max_iter - self.iter)
+            self._finish()
+        finally:
+            self._emit(Finished(self.iter))
+        return not self.stopped
+
+    def _finish(self) -> None:
+        """Caffe's end of a run: the last snapshot; if it was not stopped, one more forward and test."""
+        if self.param.snapshot_after_train and not _due(self.iter, self.param.snapshot):
+            self.snapshot()
+        if self.stopped:
+            self.note("solver.cpp:322", "Optimization stopped early.", shown=True)
+            return
+        if _due(self.iter, self.param.display):
+            with torch.no_grad():
+                self._forward(self.net, {})
+                self.losses.append(float(self.net.loss()))
+            self.note("solver.cpp:327", f"Iteration {self.iter}, loss = {self.smoothed_loss:g}")
+        if _due(self.iter, self.param.test_interval):
+            self.test_all()
+        self.note("solver.cpp:332", "Optimization Done.", shown=True)
+
+    def step(self, iterations: int, feed: Feed | None = None) -> None:
+        """Does `iterations` iterations, fewer if a request stops them.
+
+        feed: blobs that take the place of the train net's data layers or fill its Input layers: a mapping of
+        name to tensor for all passes, or an iterable with one such mapping a pass (iter_size an iteration).
+        """
+        feeds, end, self.stopped = _each_pass(feed), self.iter + iterations, False
+        while self.iter < end:
+            torch.manual_seed(_seed(self.seed, self.iter))
+            if _due(self.iter, self.param.test_interval) and (self.iter or self.param.test_initialization):
+                self.test_all()
+                if self.stopped:
+                    return
+            self._iterate(feeds)
+            if _due(self.iter, self.param.snapshot):
+                self.snapshot()
+            self._take_requests()
+            if self.stopped:
+                return
+
+    def _iterate(self, feeds: Iterable[Mapping[str, Tensor]]) -> None:
+        """Forward and backward iter_size times, display, update."""
+        outputs, images = self._accumulate(feeds)
+        rate, step = lr_policy.rate(self.param, self.iter, self.current_step)
+        self._emit(Stepped(self.iter, self.smoothed_loss, images))
+        displayed = _due(self.iter, self.param.display)
+        if displayed:
+            self._display(rate, outputs)
+        if self.param.lr_policy == "multistep" and step != self.current_step:
+            self.note("sgd_solver.cpp:51", f"MultiStep Status: Iteration {self.iter}, step = {step}")
+        if displayed:
+            self.note("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
+        self.current_step = step
+        self._update(rate)
+        self.iter += 1
+
+    def _accumulate(self, feeds) -> tuple[Mapping[str, Tensor], int]:
+        """Leaves the summed diffs in the blobs; returns the last pass's outputs and the number of images."""
+        for param in self.params:
+            param.blob.grad = None
+        total, images = 0.0, 0
+        for _ in range(self.param.iter_size):
+            outputs = self._forward(self.net, next(feeds))
+            loss = self.net.loss()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss is {value:g} at iteration {self.iter}: stopped before the update; "
+                    f"{self.last_good()}"
+                )
+            if loss.requires_grad:
+                loss.backward()
+            total += value
+            images += next((len(blob) for blob in self.net.blobs.values() if blob.dim()), 0)
+        self.losses.append(total / self.param.iter_size)
+        self._since = (self._since[0] + 1, self._since[1] + images)
+        return outputs, images
+
+    def _forward(self, net, feed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return net(**{name: torch.as_tensor(blob, device=self.device) for name, blob in feed.items()})
+
+    def _display(self, rate: float, outputs: Mapping[str, Tensor]) -> None:
+        now = time.monotonic()
+        (iterations, images), lapse = self._since, now - self._displayed
+        self._emit(
+            Displayed(
+                iter=self.iter,
+                loss=self.smoothed_loss,
+                lr=rate,
+                outputs=outputs_of(self.net, outputs),
+                seconds=now - self._started,
+                lapse=lapse,
+                iterations=iterations,
+                images_per_second=images / (lapse or 1),
+                every=self.param.display,
+            )
+        )
+        self._since, self._displayed = (0, 0), now
+
+    def _update(self, rate: float) -> None:
+        limit = self.param.clip_gradients
+        clipped = sgd.clip(self.params, limit) if limit >= 0 else None
+        if clipped:
+            self.note(
+                "sgd_solver.cpp:93",
+                f"Gradient clipping: scaling down gradients (L2 norm {clipped[0]:g} > {limit:g}) "
+                f"by scale factor {clipped[1]:g}",
+            )
+        sgd.apply(self.groups, self.rule, self.param, rate, self.iter)
+
+    @property
+    def smoothed_loss(self) -> float:
+        """Mean loss of the last average_loss iterations; nan before the first."""
+        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    def test_all(self) -> list[tuple[Output, ...]]:
+        """Runs every test net over its test_iter batches; the means of their outputs, one tuple a net."""
+        results = []
+        for k in range(len(self.test_nets)):
+            if self.stopped:
+                break
+            results.append(self.test(k))
+        return results
+
+    @torch.no_grad()
+    def test(self, k: int = 0, feed: Feed | None = None) -> tuple[Output, ...]:
+        """Mean outputs of test net `k`; an empty tuple if a request to stop came in between."""
+        self._emit(Scoring(self.iter, k))
+        net, batches = self.test_nets[k], self.param.test_iter[k]
+        feeds, sums, loss = _each_pass(feed), [], 0.0
+        for _ in range(batches):
+            self._take_requests()
+            if self.stopped:
+                self.note("solver.cpp:395", "Test interrupted.")
+                return ()
+            outputs = self._forward(net, next(feeds))
+            loss += float(net.loss()) / batches if net.loss_weights else 0.0
+            values = outputs_of(net, outputs)
+            sums = [s + v.value for s, v in zip(sums or [0.0] * len(values), values, strict=True)]
+        means = tuple(Output(v.name, s / batches, v.weight) for v, s in zip(values, sums, strict=True))
+        seconds = time.monotonic() - self._started
+        self._emit(Scored(self.iter, k, means, loss if self.param.test_compute_loss else None, seconds))
+        return means
+
+    def _take_requests(self) -> None:
+        """Acts on everything asked for since the last call."""
+        while request := self.requests():
+            if request == "snapshot":
+                self.snapshot()
+            elif request == "stop":
+                self.stopped = True
+
+    def snapshot(self) -> str:
+        """Writes <prefix>_iter_<iter>.caffemodel, .solverstate and .resume.json; the solverstate's path."""
+        self.last_snapshot = snapshot.save(self)
+        return self.last_snapshot
+
+    def restore(self, path: str | os.PathLike) -> None:
+        """Continues from a .solverstate, ours or Caffe's; ValueError or OSError if it is not this net's."""
+        self.note("solver.cpp", f"Restoring previous solver status from {path}")
+        self.last_snapshot = snapshot.restore(self, os.fspath(path))
+
+    def last_good(self) -> str:
+        """Where to go back to after a failure, as half a sentence."""
+        if self.last_snapshot is None:
+            return "there is no snapshot to go back to"
+        return f"the last good snapshot is {self.last_snapshot}"
+
+
+def check(param: pb.SolverParameter) -> None:
+    """Raises ValueError for what no solver can do, before any net is built."""
+    lr_policy.check(param)
+    least_values = {"iter_size": 1, "average_loss": 1, "max_iter": 0, "snapshot": 0, "display": 0}
+    for field, least in least_values.items():
+        if getattr(param, field) < least:
+            raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
+    if param.snapshot_format == pb.SolverParameter.HDF5:
+        raise ValueError("snapshot_format HDF5 is not supported; use BINARYPROTO")
+    for field in ("snapshot_diff", "debug_info", "legacy_shared_decay"):
+        if getattr(param, field):
+            raise ValueError(f"{field} is not supported; remove it")
+    if param.window_update != "accumulate":
+        raise ValueError(f"window_update {param.window_update!r} is not supported; known: accumulate")
+
+
+def _due(iteration: int, interval: int) -> bool:
+    return interval > 0 and iteration % interval == 0
+
+
+def _each_pass(feed: Feed | None) -> Iterator[Mapping[str, Tensor]]:
+    if feed is None or isinstance(feed, Mapping):
+        yield from itertools.repeat(feed or {})
+    yield from feed
+    raise ValueError("the feed ended before the last pass; give one mapping for each pass, or one for all")
+
+
+def _seed(seed: int, iteration: int) -> int:
+    """The torch seed of one iteration: far apart for neighbours."""
+    return int(np.random.SeedSequence((seed, iteration)).generate_state(1, np.uint64)[0])

@@ -1,0 +1,82 @@
+"""train: trains a net by a solver prototxt, with Caffe's flags, log lines and snapshots."""
+
+import argparse
+
+from crnn.proto import pb
+from crnn.proto.upgrade import read_solver
+from crnn.solver.events import Note
+from crnn.solver.log import listeners
+from crnn.solver.signals import EFFECTS, Signals
+from crnn.solver.solver import Solver
+from crnn.tools import flags
+
+EXAMPLES = """examples:
+  crnn train -solver solver.prototxt
+  crnn train -solver solver.prototxt -snapshot crnn_iter_10000.solverstate     (goes on from there)
+  crnn train -solver solver.prototxt -weights bvlc_alexnet.caffemodel -gpu 0   (fine-tunes)
+
+Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
+Ctrl-C stops after the current iteration with a snapshot; kill -HUP makes a snapshot and goes on."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crnn train",
+        description="Train a net, or fine-tune one, as `caffe train` does.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--solver", required=True, metavar="FILE", help="the solver prototxt")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to resume from")
+    start.add_argument(
+        "--weights",
+        type=flags.comma_list,
+        metavar="A,B",
+        help=".caffemodel files to start from, in this order",
+    )
+    parser.add_argument("--gpu", metavar="ID", help="a CUDA device, or all; without it solver_mode decides")
+    parser.add_argument("--phase", choices=("TRAIN", "TEST"), help="taken and not used, as in Caffe")
+    parser.add_argument("--level", type=int, default=0, help="level of the train net's state")
+    parser.add_argument(
+        "--stage", type=flags.comma_list, default=[], metavar="A,B", help="stages of the train net's state"
+    )
+    parser.add_argument("--sigint-effect", choices=EFFECTS, default="stop", help="what Ctrl-C does")
+    parser.add_argument("--sighup-effect", choices=EFFECTS, default="snapshot", help="what SIGHUP does")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(flags.normalise(argv))
+    document = read_solver(arguments.solver)
+    amend(document.message, arguments)
+    device = flags.device(gpu_of(document.message, arguments.gpu))
+    with Signals(arguments.sigint_effect, arguments.sighup_effect) as signals:
+        logs = listeners(document.message.snapshot_prefix)
+        for log in logs:
+            log(Note("caffe.cpp:197", flags.device_note(device)))
+        solver = Solver(document, logs, signals.take, device)
+        if arguments.snapshot:
+            solver.note("caffe.cpp:242", f"Resuming from {arguments.snapshot}", shown=True)
+            solver.restore(arguments.snapshot)
+        solver.note("caffe.cpp:239", "Starting Optimization")
+        solver.solve()
+        solver.note("caffe.cpp:250", "Optimization Done.")
+    return 128 + signals.stopped_by if solver.stopped and signals.stopped_by else 0
+
+
+def amend(param: pb.SolverParameter, arguments: argparse.Namespace) -> None:
+    """Puts the flags into the solver's text, as Caffe's `train` does."""
+    param.train_state.level = arguments.level
+    param.train_state.stage.extend(arguments.stage)
+    if arguments.snapshot:
+        param.ClearField("weights")
+    elif arguments.weights:
+        param.weights[:] = arguments.weights
+
+
+def gpu_of(param: pb.SolverParameter, gpu: str | None) -> str | None:
+    """The -gpu flag, else device_id if the text says solver_mode: GPU; a silent text means the CPU."""
+    if gpu is None and param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU:
+        return str(param.device_id)
+    return gpu

@@ -1,0 +1,225 @@
+"""Snapshots: exact resume with real data, files that are whole, and what is not a snapshot of this net."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from crnn.proto import pb
+from crnn.solver.events import Scored
+from crnn.solver.solver import Solver
+
+ADAM = {"type": '"Adam"'}
+SAVED = ("run_iter_2.caffemodel", "run_iter_2.resume.json", "run_iter_2.solverstate")
+
+
+def bits(solver):
+    return [t.clone() for p in solver.params for t in (p.blob.detach(), *p.history)]
+
+
+def assert_equal_bits(a, b):
+    assert all(torch.equal(x, y) for x, y in zip(bits(a), bits(b), strict=True))
+
+
+@pytest.mark.parametrize("seed", [1, -1])
+def test_resumed_equals_unbroken_to_the_bit(logged, seed):
+    """Weights, history, crops and mirrors, test scores: also with a seed that nobody chose."""
+    fields = {"test_iter": 2, "test_interval": 2, "snapshot": 4, "max_iter": 8, "random_seed": seed}
+    scores = [], []
+    unbroken = Solver(logged(**fields), [scores[0].append])
+    unbroken.solve()
+    resumed = Solver(logged(**fields), [scores[1].append])
+    resumed.restore("out/run_iter_4.solverstate")
+    resumed.solve()
+    assert_equal_bits(resumed, unbroken)
+    tested = [[(e.iter, e.outputs) for e in log if isinstance(e, Scored) and e.iter >= 4] for log in scores]
+    assert tested[0] == tested[1] and len(tested[0]) == 3
+
+
+def test_average_loss_is_resumed(logged):
+    unbroken = Solver(logged(average_loss=4))
+    unbroken.step(3)
+    resumed = Solver(logged(average_loss=4))
+    resumed.restore(unbroken.snapshot())
+    assert resumed.smoothed_loss == unbroken.smoothed_loss
+
+
+def test_files_and_messages(logged):
+    solver = Solver(logged(**ADAM))
+    solver.step(2)
+    assert solver.snapshot() == "out/run_iter_2.solverstate"
+    assert sorted(os.listdir("out")) == sorted(SAVED)
+    state = pb.SolverState.FromString(Path("out/run_iter_2.solverstate").read_bytes())
+    assert (state.iter, state.learned_net, state.current_step) == (2, "out/run_iter_2.caffemodel", 0)
+    assert len(state.history) == 2 * len(solver.params)
+
+
+def test_prefix_folder_is_made_and_probed_at_the_start(logged):
+    Solver(logged(snapshot=2, snapshot_prefix='"a/b/c"'))
+    assert os.listdir("a/b") == []
+    Path("file").touch()
+    with pytest.raises(
+        OSError, match=r"cannot write snapshots to 'file/x'.*set snapshot_prefix to a writable"
+    ):
+        Solver(logged(snapshot=2, snapshot_prefix='"file/x"'))
+
+
+def test_no_prefix(logged):
+    solver = Solver(logged(snapshot_prefix=None) and Path("solver.prototxt").read_text())
+    with pytest.raises(
+        ValueError, match="need a snapshot_prefix; without snapshots say snapshot_after_train"
+    ):
+        solver.solve()
+
+
+def test_a_moved_run_finds_its_caffemodel_beside_the_state(logged):
+    solver = Solver(logged())
+    solver.step(2)
+    solver.snapshot()
+    shutil.move("out", "elsewhere")
+    moved = Solver(logged())
+    moved.restore("elsewhere/run_iter_2.solverstate")
+    assert_equal_bits(moved, solver)
+
+
+def test_a_snapshot_without_resume_file_is_caffes(logged):
+    solver = Solver(logged())
+    solver.step(2)
+    solver.snapshot()
+    Path("out/run_iter_2.resume.json").unlink()
+    other = Solver(logged())
+    other.restore("out/run_iter_2.solverstate")
+    assert_equal_bits(other, solver)
+    assert other.net.layer("data").loader.position == 0
+
+
+def saved(logged, **fields):
+    solver = Solver(logged(**fields))
+    solver.step(2)
+    return solver.snapshot()
+
+
+def refuses(logged, path, message, error=ValueError, **fields):
+    """restore() raises and changes nothing."""
+    solver = Solver(logged(**fields))
+    before = bits(solver)
+    with pytest.raises(error, match=message):
+        solver.restore(path)
+    assert solver.iter == 0
+    assert all(map(torch.equal, bits(solver), before))
+
+
+def edit_net(old, new):
+    path = Path("logged_net.prototxt")
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_another_number_of_outputs(logged):
+    state = saved(logged)
+    edit_net("num_output: 3", "num_output: 5")
+    refuses(
+        logged,
+        state,
+        r"run_iter_2.solverstate is of another net: the history of fc\[0\] is \[3, 1568\], here",
+    )
+
+
+def test_another_layer(logged):
+    state = saved(logged)
+    edit_net('name: "fc"', 'name: "fc2"')
+    refuses(logged, state, "run_iter_2.caffemodel is of another net: layer 'fc' is only in the file")
+
+
+def test_another_solver_type(logged):
+    refuses(logged, saved(logged), "has 4 history blobs, Adam on this net has 8", **ADAM)
+
+
+def test_weights_given_as_a_snapshot(logged):
+    saved(logged)
+    refuses(logged, "out/run_iter_2.caffemodel", "run_iter_2.caffemodel holds weights only; resume from")
+    shutil.copy("out/run_iter_2.caffemodel", "out/renamed.solverstate")
+    refuses(logged, "out/renamed.solverstate", "renamed.solverstate")
+
+
+def test_hdf5_snapshot(logged):
+    refuses(logged, "run_iter_2.solverstate.h5", "is an HDF5 snapshot")
+
+
+def test_missing_files(logged):
+    refuses(logged, "out/nothing.solverstate", "nothing.solverstate", OSError)
+    state = saved(logged)
+    Path("out/run_iter_2.caffemodel").unlink()
+    refuses(
+        logged, state, "continues out/run_iter_2.caffemodel, which is neither there nor beside it", OSError
+    )
+
+
+@pytest.mark.parametrize("name", ["run_iter_2.caffemodel", "run_iter_2.solverstate"])
+def test_a_flipped_bit_is_found(logged, name):
+    state, path = saved(logged), Path("out") / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    refuses(logged, state, f"{name} is damaged or of another run")
+
+
+def test_a_damaged_resume_file(logged):
+    state = saved(logged)
+    Path("out/run_iter_2.resume.json").write_text("{")
+    refuses(logged, state, "run_iter_2.resume.json is damaged; remove it to resume without")
+
+
+def test_a_truncated_state(logged):
+    state = Path(saved(logged))
+    state.write_bytes(state.read_bytes()[:-100])
+    refuses(logged, str(state), "run_iter_2.solverstate")
+
+
+def test_non_finite_loss_stops_before_the_update(logged):
+    solver = Solver(logged())
+    solver.step(2)
+    state = solver.snapshot()
+    before = bits(solver)
+    data = {"data": torch.full((4, 3, 32, 32), float("nan")), "label": torch.zeros(4)}
+    with pytest.raises(
+        FloatingPointError, match=f"loss is nan at iteration 2.*last good snapshot is {state}"
+    ):
+        solver.step(1, data)
+    assert all(map(torch.equal, bits(solver), before))
+
+
+def test_non_finite_weights_are_not_written(logged):
+    state = saved(logged)
+    solver = Solver(logged())
+    solver.restore(state)
+    files = {name: (Path("out") / name).read_bytes() for name in SAVED}
+    with torch.no_grad():
+        solver.net.layer("fc").blobs[1][0] = float("inf")
+    with pytest.raises(
+        FloatingPointError, match=r"fc\[1\] is not finite.*no snapshot was written.*run_iter_2"
+    ):
+        solver.snapshot()
+    assert files == {name: (Path("out") / name).read_bytes() for name in os.listdir("out")}
+
+
+def test_fine_tuning_copies_by_name_and_tells(logged):
+    saved(logged)
+    edit_net('name: "fc"', 'name: "fc2"')
+    events = []
+    source = Solver(logged())
+    tuned = Solver(logged(weights='"out/run_iter_2.caffemodel"'), [events.append])
+    texts = [event.text for event in events if hasattr(event, "text")]
+    assert "Finetuning from out/run_iter_2.caffemodel" in texts
+    assert any("copied" in text and "fc2" in text for text in texts)
+    assert not torch.equal(tuned.net.layer("conv1").blobs[0], source.net.layer("conv1").blobs[0])
+
+
+def test_resume_json_names_what_makes_it_exact(logged):
+    saved(logged)
+    resume = json.loads(Path("out/run_iter_2.resume.json").read_text())
+    assert resume["seed"] == 1
+    assert [list(net) for net in resume["data"]] == [["data"]]
+    assert resume["data"][0]["data"]["position"] == 8

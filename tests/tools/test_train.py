@@ -1,0 +1,189 @@
+"""`crnn train` as a user runs it: a process of its own, real files, exit codes and messages."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crnn.__main__ import main
+from crnn.proto import pb
+from crnn.solver.solver import Solver
+from crnn.testing import ROOT
+from crnn.tools import train
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def command(*words):
+    return [sys.executable, "-m", "crnn", *words]
+
+
+def crnn(*words):
+    return subprocess.run(command(*words), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def state_of(path):
+    return pb.SolverState.FromString(Path(path).read_bytes())
+
+
+def test_train_and_resume(logged):
+    solver = logged(max_iter=6, snapshot=3, test_iter=1, test_interval=3, display=2)
+    done = crnn("train", "-solver", solver)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Optimization Done.") == 2
+    assert (
+        "Use CPU." in done.stderr
+        and "Snapshotting to binary proto file out/run_iter_6.caffemodel" in done.stderr
+    )
+    model, state = (Path(f"out/run_iter_6.{kind}").read_bytes() for kind in ("caffemodel", "solverstate"))
+    again = crnn("train", "--solver", solver, "--snapshot=out/run_iter_3.solverstate")
+    assert again.returncode == 0, again.stderr
+    assert "Resuming from out/run_iter_3.solverstate" in again.stderr
+    assert Path("out/run_iter_6.caffemodel").read_bytes() == model
+    assert Path("out/run_iter_6.solverstate").read_bytes() == state
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_half_way_leaves_a_snapshot_to_resume_from(logged, number):
+    solver = logged(max_iter=1_000_000, display=1)
+    process = subprocess.Popen(
+        command("train", "-solver", solver), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "Iteration 5, lr" in line:
+            process.send_signal(number)
+            break
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert "Optimization stopped early." in rest
+    (state,) = Path("out").glob("*.solverstate")
+    stopped_at = state_of(state).iter
+    assert stopped_at >= 6
+    done = crnn("train", "-solver", logged(max_iter=stopped_at + 2), "-snapshot", str(state))
+    assert done.returncode == 0, done.stderr
+    assert state_of(f"out/run_iter_{stopped_at + 2}.solverstate").iter == stopped_at + 2
+
+
+def test_killed_without_warning_leaves_the_last_snapshot_whole(logged):
+    solver = logged(max_iter=1_000_000, display=1, snapshot=1)
+    process = subprocess.Popen(
+        command("train", "-solver", solver), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if "Iteration 7, lr" in line:
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    newest = max(Path("out").glob("*.solverstate"), key=lambda path: state_of(path).iter)
+    resumed = Solver(solver)
+    resumed.restore(newest)
+    assert resumed.iter >= 7
+    resumed.step(1)
+
+
+def test_sighup_makes_a_snapshot_and_goes_on(logged):
+    solver = logged(max_iter=1_000_000, display=1)
+    process = subprocess.Popen(
+        command("train", "-solver", solver), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if "Iteration 5, lr" in line:
+            process.send_signal(signal.SIGHUP)
+        if "Snapshotting solver state" in seen and "loss" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=60)
+    assert len(list(Path("out").glob("*.solverstate"))) == 2
+
+
+def test_fine_tuning_prints_what_was_copied(logged):
+    assert crnn("train", "-solver", logged(max_iter=1)).returncode == 0
+    net = Path("logged_net.prototxt")
+    net.write_text(net.read_text().replace('name: "fc"', 'name: "fc_new"'))
+    done = crnn("train", "-solver", logged(max_iter=1), "-weights", "out/run_iter_1.caffemodel")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"copied +1 +conv1\n", done.stderr)
+    assert re.search(r"filled +1 +fc_new\n", done.stderr)
+    assert re.search(r"ignored +1 +fc\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["-solver", "nowhere.prototxt"], "nowhere.prototxt"),
+        (["-solver", "SOLVER", "-snapshot", "nowhere.solverstate"], "nowhere.solverstate"),
+        (["-solver", "SOLVER", "-weights", "nowhere.caffemodel"], "nowhere.caffemodel"),
+        (["-solver", "SOLVER", "-snapshot", "w.caffemodel"], "w.caffemodel holds weights only"),
+        (["-solver", "POLICY"], "unknown lr_policy 'fix'"),
+        (["-solver", "TYPE"], "unknown solver type 'Sgd'; did you mean 'SGD'"),
+        (["-solver", "PLACE"], "cannot write snapshots to 'mean.binaryproto/x'"),
+        (["-solver", "BLOWN"], "at iteration"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_mistake_is_one_sentence_and_exit_code_1(logged, words, message, capsys):
+    made = {
+        "SOLVER": {},
+        "POLICY": {"lr_policy": '"fix"'},
+        "TYPE": {"type": '"Sgd"'},
+        "PLACE": {"snapshot_prefix": '"mean.binaryproto/x"'},
+        "BLOWN": {"base_lr": 1e30},
+    }
+    words = [logged(**made[word]) if word in made else word for word in words]
+    assert main(["train", *words]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("crnn train: ") and message in last
+
+
+def test_a_mistake_of_a_real_process(logged):
+    failed = crnn("train", "-solver", "nowhere.prototxt")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr and len(failed.stderr.splitlines()) == 1
+
+
+def test_snapshot_and_weights_exclude_each_other(logged, capsys):
+    with pytest.raises(SystemExit):
+        train.main(["-solver", logged(), "-snapshot", "a", "-weights", "b"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_flags_go_into_the_solver():
+    param = pb.SolverParameter(weights=["old"])
+    arguments = train.parser().parse_args(
+        ["--solver=s", "--level=2", "--stage=a,b", "--weights=x.caffemodel,y.caffemodel"]
+    )
+    train.amend(param, arguments)
+    assert (param.train_state.level, list(param.train_state.stage)) == (2, ["a", "b"])
+    assert list(param.weights) == ["x.caffemodel", "y.caffemodel"]
+
+
+def test_a_resumed_run_forgets_the_solvers_weights():
+    param = pb.SolverParameter(weights=["old"])
+    train.amend(param, train.parser().parse_args(["--solver=s", "--snapshot=a.solverstate"]))
+    assert not param.weights
+
+
+@pytest.mark.parametrize(
+    "fields, flag, wanted",
+    [
+        ({}, None, None),
+        ({"solver_mode": 0}, None, None),
+        ({"solver_mode": 1, "device_id": 3}, None, "3"),
+        ({"solver_mode": 1}, "2", "2"),
+        ({"solver_mode": 0}, "all", "all"),
+    ],
+)
+def test_only_a_stated_solver_mode_asks_for_the_gpu(fields, flag, wanted):
+    assert train.gpu_of(pb.SolverParameter(**fields), flag) == wanted
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        train.main(["--help"])
+    assert "crnn train -solver solver.prototxt" in capsys.readouterr().out
