@@ -1,5 +1,6 @@
 """Convolution over one to three spatial axes. Caffe: src/caffe/layers/base_conv_layer.cpp, conv_layer.cpp."""
 
+import torch
 import torch.nn.functional as F
 
 from .base import Layer, canonical_axis, register
@@ -42,6 +43,10 @@ class Convolution(Layer):
         self.dilation = per_axis(p, "dilation", len(spatial), 1, least=1)
         self.group = p.group
         self.add_blob((p.num_output, channels // p.group, *self.kernel), p.weight_filler)
+        # Channels innermost in memory: torch is faster on such maps, and the layers after keep them so.
+        self.layout = torch.channels_last if len(spatial) == 2 else torch.contiguous_format
+        weight = self.blobs.parameter(0)
+        weight.data = weight.data.contiguous(memory_format=self.layout)
         if p.bias_term:
             self.add_blob((p.num_output,), p.bias_filler)
         out = self.output(spatial)
@@ -58,6 +63,7 @@ class Convolution(Layer):
         convolve, tops = CONVOLUTIONS[len(self.kernel)], []
         for x in bottoms:
             images = x if self.axis == 1 else x.reshape(-1, *x.shape[self.axis :])
+            images = images.to(memory_format=self.layout)  # restrides one channel too, unlike contiguous()
             y = convolve(images, weight, bias, self.stride, self.pad, self.dilation, self.group)
             tops.append(y if self.axis == 1 else y.reshape(*x.shape[: self.axis], *y.shape[1:]))
         return tuple(tops)
