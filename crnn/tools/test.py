@@ -48,9 +48,7 @@ def parser() -> argparse.ArgumentParser:
         default=1,
         help="10: corners, centre and their flips; implies --all",
     )
-    parser.add_argument(
-        "--save", metavar="FILE", help="with --all: all scores as an .npz"
-    )
+    parser.add_argument("--save", metavar="FILE", help="with --all: all scores as an .npz")
     return parser
 
 

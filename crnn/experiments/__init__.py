@@ -1,0 +1,1 @@
+"""What is done with trained nets: exact scores, comparisons, and the data of reports."""

@@ -1,0 +1,174 @@
+"""A trained net's exact scores on a database: every record once, seen from 1 or 10 views.
+
+10 views are the four corners, the centre and their mirror images, whose softmax outputs are averaged (Caffe:
+python/caffe/classifier.py; Zuo 2015, §4.1).
+"""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from crnn.data.transformer import VIEWS
+from crnn.net.graph import Node
+from crnn.net.net import Net
+from crnn.proto.blobs import write_bytes
+
+CENTRE = 4  # its place among the ten views
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of N records in n classes.
+
+    probabilities: float32 [N, n].    labels: int64 [N].    keys: str [N], from the database.
+    views: how many views of each record were averaged.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    keys: np.ndarray
+    views: int = 1
+
+    @property
+    def classes(self) -> int:
+        return self.probabilities.shape[1]
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """int64 [N], the most probable class; the first of equals."""
+        return self.probabilities.argmax(1)
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """bool [N], as `top(1)` counts them."""
+        return self.rank() < 1
+
+    def rank(self) -> np.ndarray:
+        """int64 [N], how many other classes are at least as probable as the true one."""
+        true = np.take_along_axis(self.probabilities, self.labels[:, None], 1)
+        return (self.probabilities >= true).sum(1) - 1
+
+    def top(self, k: int) -> float:
+        """The share of records whose class is among the k most probable (Caffe: accuracy_layer.cpp)."""
+        if not 1 <= k <= self.classes:
+            raise ValueError(f"top-{k} of {self.classes} classes: k must be within 1 and {self.classes}")
+        return float((self.rank() < k).mean())
+
+    @cached_property
+    def confusion(self) -> np.ndarray:
+        """int64 [n, n], how many records of class i (row) were taken for class j (column)."""
+        pairs = self.labels * self.classes + self.predicted
+        return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+
+    def per_class(self) -> np.ndarray:
+        """float64 [n], the share of each class's records that are right; nan for a class without records."""
+        total = np.bincount(self.labels, minlength=self.classes)
+        right = np.bincount(self.labels[self.correct], minlength=self.classes)
+        return np.divide(right, total, out=np.full(self.classes, np.nan), where=total > 0)
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """The mean of `per_class` over the classes that have records."""
+        return float(np.nanmean(self.per_class()))
+
+    def mistakes(self, count: int) -> np.ndarray:
+        """The indices of up to `count` wrong records, the most confident first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        confidence = self.probabilities[wrong].max(1, initial=0)
+        return wrong[np.argsort(-confidence, kind="stable")[:count]]
+
+    def save(self, path) -> None:
+        """Writes a .npz, whole or not at all."""
+        file = io.BytesIO()
+        arrays = {"probabilities": self.probabilities, "labels": self.labels, "keys": self.keys}
+        np.savez_compressed(file, **arrays, views=self.views)
+        write_bytes(path, file.getvalue())
+
+    @classmethod
+    def load(cls, path) -> "Evaluation":
+        """Reads what `save` wrote. ValueError for another file, OSError if it cannot be read."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["probabilities"], file["labels"], file["keys"], int(file["views"]))
+        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} holds no evaluation ({error}): remove it and test again") from None
+
+
+@torch.no_grad()
+def evaluate(
+    net: Net,
+    views: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    records: range | None = None,
+) -> Evaluation:
+    """Scores `records` (default: all) of the net's own Data layer, each exactly once.
+
+    The net is one of phase TEST; its batch size decides the size of the steps, the last of which may be
+    smaller. `progress(done, total)` is called after each.
+
+    Raises ValueError if `views` is not 1 or 10, if the net does not end in class scores, or if a label is not
+    one of the classes.
+    """
+    if views not in (1, VIEWS):
+        raise ValueError(f"views must be 1 or {VIEWS}, got {views}")
+    if net.phase != "TEST":
+        raise ValueError(f"net {net.name!r} was built for phase {net.phase}: build it with phase='TEST'")
+    source, (scores, normalised) = data_node(net), score_blob(net)
+    loader, classes = source.layer.loader, net.shapes[scores][1]
+    records = range(len(loader)) if records is None else records
+    probabilities = np.empty((len(records), classes), np.float32)
+    labels, keys = np.empty(len(records), np.int64), []
+    for done in range(0, len(records), loader.batch_size):
+        batch = records[done : done + loader.batch_size]
+        images, truth = loader.records(batch.start, len(batch))
+        keys += [loader.source.reader.key(i).decode("utf-8", "backslashreplace") for i in batch]
+        check_labels(truth, classes, keys[done:])
+        total = 0.0
+        for view in range(VIEWS) if views > 1 else [CENTRE]:
+            blobs = (loader.transformer.view(images, view), truth.astype(np.float32))
+            net(**dict(zip(source.tops, blobs, strict=False)))
+            output = net.blobs[scores].flatten(1).double()
+            total = total + (output if normalised else output.softmax(1))
+        part = slice(done, done + len(batch))
+        probabilities[part], labels[part] = (total / views).cpu().numpy(), truth
+        if progress:
+            progress(part.stop, len(records))
+    return Evaluation(probabilities, labels, np.array(keys, np.str_), views)
+
+
+def data_node(net: Net) -> Node:
+    """The one layer of the net that reads a database."""
+    nodes = [node for node in net.nodes if hasattr(node.layer, "loader")]
+    if len(nodes) != 1:
+        raise ValueError(f"net {net.name!r} must have one Data layer in phase TEST, it has {len(nodes)}")
+    return nodes[0]
+
+
+def score_blob(net: Net) -> tuple[str, bool]:
+    """The blob that holds the class scores, and whether these are probabilities already.
+
+    It is what the last Softmax makes, else what the last SoftmaxWithLoss or Accuracy reads.
+    """
+    last = {node.param.type: node for node in net.nodes}
+    if "Softmax" in last:
+        name, normalised = last["Softmax"].tops[0], True
+    elif reader := last.get("SoftmaxWithLoss", last.get("Accuracy")):
+        name, normalised = reader.bottoms[0], False
+    else:
+        raise ValueError(f"net {net.name!r} has no Softmax, SoftmaxWithLoss or Accuracy: nothing to score by")
+    shape = net.shapes[name]
+    if len(shape) < 2 or np.prod(shape[2:]) != 1:
+        raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not one score a class")
+    return name, normalised
+
+
+def check_labels(labels: np.ndarray, classes: int, keys: list[str]) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        label, key = labels[wrong[0]], keys[wrong[0]]
+        raise ValueError(f"record {key!r} has label {label}; the net has classes 0 to {classes - 1}")

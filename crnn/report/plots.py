@@ -1,0 +1,103 @@
+"""The page's pictures: SVG text by matplotlib, PNG for photographs. Equal input gives equal text."""
+
+import base64
+import io
+import re
+
+import matplotlib.image
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from crnn.report.content import Curve
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Type", "Format"))
+LONGEST = 20  # letters of a class's name
+STYLE = {
+    "svg.hashsalt": "crnn",  # else the ids inside are random
+    "svg.fonttype": "path",  # the same look without the same fonts
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+}
+
+
+def curves(named: dict[str, Curve], label: str, percent: bool = False) -> str:
+    """A chart of values over iterations, one line a name; the colours follow the order of the names."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for (name, curve), colour in zip(named.items(), _colours(len(named)), strict=True):
+            values = np.asarray(curve.values, float) * (100 if percent else 1)
+            marker = "o" if len(values) < 30 else None
+            axes.plot(curve.iterations, values, color=colour, label=name, marker=marker, markersize=4)
+        axes.set_xlabel("iterations")
+        axes.set_ylabel(label)
+        axes.legend()
+        return _svg(figure)
+
+
+def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
+    """A heat map of `counts` [n, n], each row (a true class) in percent; with figures up to 20 classes."""
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    n = len(classes)
+    with rc_context({**STYLE, "axes.grid": False}):
+        side = 1.7 + (0.4 * n if n <= 20 else 5)
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=_shades(colour), vmin=0, vmax=100)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        if n <= 20:
+            names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in classes]
+            axes.set_xticks(range(n), names, rotation=45, ha="left", parse_math=False)
+            axes.set_yticks(range(n), names, parse_math=False)
+            for (i, j), share in np.ndenumerate(shares):
+                ink = "white" if share > 50 else "#222222"
+                if share > 0:
+                    axes.text(j, i, _percent(share), ha="center", va="center", color=ink, fontsize=8)
+        return _svg(figure)
+
+
+def picture(image: np.ndarray) -> str:
+    """uint8 [H, W] or RGB [H, W, 3] as the data: address of a PNG."""
+    colours = image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
+    file = io.BytesIO()
+    matplotlib.image.imsave(file, colours, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _colours(count: int) -> list[str]:
+    return [colour(i) for i in range(count)]
+
+
+def _shades(colour: str):
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shades", ["white", colour])
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f}" if share >= 0.95 else "·"
+
+
+def _svg(figure: Figure) -> str:
+    """The <svg> element, as HTML takes it: no namespaces."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", bbox_inches="tight", metadata=NO_METADATA)
+    text = file.getvalue()
+    element = text[text.index("<svg") :].strip().replace("xlink:href=", "href=")
+    return re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", element)

@@ -1,0 +1,1 @@
+"""The systems themselves, one folder each: nets, solvers and a README."""

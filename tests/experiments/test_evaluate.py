@@ -1,0 +1,138 @@
+"""Exact scores: every record once, each view where pycaffe puts it, ties and labels as Caffe counts them."""
+
+import numpy as np
+import pytest
+
+from crnn.experiments.evaluate import Evaluation, evaluate
+
+LABELS = [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 2, 1, 0]
+
+
+def softmax(x):
+    e = np.exp(x - x.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def probabilities(net, images, y, x, mirrored):
+    """What the net says to the images cut at (y, x), by numpy alone."""
+    cut = images[:, :, y : y + 4, x : x + 4].astype(np.float64) * 0.01
+    cut = cut[..., ::-1] if mirrored else cut
+    weight, bias = (blob.detach().double().numpy() for blob in net.layer("fc").blobs)
+    return softmax(cut.reshape(len(images), -1) @ weight.T + bias)
+
+
+def test_one_view_is_the_centre(records, make_net):
+    images, source = records(LABELS)
+    result = evaluate(net := make_net(source))
+    np.testing.assert_allclose(result.probabilities, probabilities(net, images, 1, 1, False), atol=1e-6)
+    assert result.labels.tolist() == LABELS
+    assert result.keys.tolist() == [f"{i:08d}_r" for i in range(13)]
+
+
+def test_ten_views_average_corners_centre_and_their_mirror_images(records, make_net):
+    images, source = records(LABELS)
+    result = evaluate(net := make_net(source), views=10)
+    places = [(0, 0), (0, 3), (2, 0), (2, 3), (1, 1)]
+    views = [probabilities(net, images, y, x, m) for m in (False, True) for y, x in places]
+    np.testing.assert_allclose(result.probabilities, np.mean(views, 0), atol=1e-6)
+    assert result.views == 10
+
+
+@pytest.mark.parametrize("batch", [1, 4, 13, 50])
+def test_every_record_counts_once_whatever_the_batch(records, make_net, batch):
+    _, source = records(LABELS)
+    result = evaluate(make_net(source, batch=batch))
+    assert result.labels.tolist() == LABELS
+    np.testing.assert_allclose(result.probabilities, evaluate(make_net(source)).probabilities, atol=1e-6)
+
+
+def test_a_part_of_the_records(records, make_net):
+    _, source = records(LABELS)
+    whole, part = evaluate(make_net(source)), evaluate(make_net(source), records=range(4, 11))
+    assert part.keys.tolist() == whole.keys[4:11].tolist()
+    np.testing.assert_allclose(part.probabilities, whole.probabilities[4:11], atol=1e-6)
+
+
+def test_softmax_outputs_are_taken_as_they_are(records, make_net):
+    _, source = records(LABELS)
+    got = [evaluate(make_net(source, end)).probabilities for end in ("loss", "softmax")]
+    np.testing.assert_allclose(*got, atol=1e-6)
+
+
+def test_top_1_equals_the_nets_own_accuracy_layer(records, make_net):
+    _, source = records(LABELS)
+    net = make_net(source, batch=13)
+    assert evaluate(net).top(1) == pytest.approx(net()["accuracy"].item())
+
+
+def test_progress_is_told_after_each_step(records, make_net):
+    _, source = records(LABELS)
+    told = []
+    evaluate(make_net(source), progress=lambda *place: told.append(place))
+    assert told == [(5, 13), (10, 13), (13, 13)]
+
+
+def test_a_label_that_is_no_class_is_named(records, make_net):
+    _, source = records([0, 1, 2, 0, 1, 2, 3])
+    with pytest.raises(ValueError, match="record '00000006_r' has label 3; the net has classes 0 to 2"):
+        evaluate(make_net(source))
+
+
+@pytest.mark.parametrize(
+    ("end", "phase", "views", "message"),
+    [
+        ("", "TEST", 1, "no Softmax, SoftmaxWithLoss or Accuracy"),
+        ("loss", "TRAIN", 1, "phase TRAIN: build it with phase='TEST'"),
+        ("loss", "TEST", 5, "views must be 1 or 10, got 5"),
+        ("softmax of maps", "TEST", 1, "not one score a class"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(records, make_net, end, phase, views, message):
+    _, source = records(LABELS)
+    with pytest.raises(ValueError, match=message):
+        evaluate(make_net(source, end, phase=phase), views=views)
+
+
+@pytest.fixture
+def scored():
+    """Five records in three classes; the third is a tie, class 2 has no record."""
+    p = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.4, 0.4, 0.2], [0.1, 0.9, 0.0], [0.3, 0.1, 0.6]], "f4")
+    return Evaluation(p, np.array([0, 1, 0, 1, 1]), np.array(list("abcde")))
+
+
+def test_a_tie_counts_as_wrong(scored):
+    assert scored.correct.tolist() == [True, False, False, True, False]
+    assert [scored.top(k) for k in (1, 2, 3)] == [0.4, 0.8, 1.0]
+
+
+def test_confusion_counts_true_by_predicted(scored):
+    assert scored.confusion.tolist() == [[2, 0, 0], [1, 1, 1], [0, 0, 0]]
+
+
+def test_classes_without_records_do_not_count(scored):
+    np.testing.assert_allclose(scored.per_class(), [1 / 2, 1 / 3, np.nan])
+    assert scored.mean_class_accuracy == pytest.approx(5 / 12)
+
+
+def test_mistakes_come_most_confident_first(scored):
+    assert scored.mistakes(5).tolist() == [1, 4]
+    assert scored.mistakes(1).tolist() == [1]
+
+
+def test_top_k_beyond_the_classes_is_refused(scored):
+    with pytest.raises(ValueError, match="within 1 and 3"):
+        scored.top(4)
+
+
+def test_saved_is_what_is_loaded(scored, tmp_path):
+    scored.save(tmp_path / "a.npz")
+    loaded = Evaluation.load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(loaded.probabilities, scored.probabilities)
+    assert (loaded.labels.tolist(), loaded.keys.tolist(), loaded.views) == ([0, 1, 0, 1, 1], list("abcde"), 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_evaluation_is_named(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz holds no evaluation .* remove it"):
+        Evaluation.load(tmp_path / "a.npz")
