@@ -76,7 +76,7 @@ class _Database:
     def keys(self) -> list[bytes]:
         with self._lock:
             if self._keys is None:
-                with self.env.begin() as txn:
+                with _calls, self.env.begin() as txn:
                     self._keys = list(txn.cursor().iternext(values=False))
             return self._keys
 
@@ -86,6 +86,10 @@ class _Database:
 _databases: "weakref.WeakValueDictionary[tuple[int, int], _Database]" = weakref.WeakValueDictionary()
 _environments: dict = {}
 _guard = threading.Lock()
+# Held around every call into lmdb that reads, so that a fork never catches another thread inside one: the
+# child would inherit lmdb's own locks, held for ever. Reentrant: the garbage collector may end an iterator
+# within.
+_calls = threading.RLock()
 
 
 def _database(folder: str) -> _Database:
@@ -117,15 +121,25 @@ def _user_left() -> None:
         _guard.release()
 
 
+def _before_fork() -> None:
+    _guard.acquire()
+    _calls.acquire()
+
+
+def _after_fork() -> None:
+    _calls.release()
+    _guard.release()
+
+
 def _forget_parent() -> None:
     """In a forked child: the parent's environments must not be used, and block others until closed."""
-    global _guard
-    _guard = threading.Lock()
+    global _guard, _calls
+    _guard, _calls = threading.Lock(), threading.RLock()
     _databases.clear()
     _close_unused()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_forget_parent)
 
 
 class LmdbReader:
@@ -158,8 +172,10 @@ class LmdbReader:
     def read(self, i: int) -> bytes:
         """The value of record i."""
         key = self.key(i)
-        with self._errors(), self._database().env.begin() as txn:
-            return txn.get(key)
+        with self._errors():
+            database = self._database()
+            with _calls, database.env.begin() as txn:
+                return txn.get(key)
 
     def items(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of record `start` and all after it; from 0 without listing the keys."""
@@ -168,9 +184,19 @@ class LmdbReader:
         key = self.key(start) if start else None
         with self._errors():
             database = self._database()  # held by this frame, so that the map outlives the reader's close()
-            with database.env.begin() as txn, txn.cursor() as cursor:
-                if cursor.set_key(key) if start else cursor.first():
-                    yield from cursor
+            with _calls:
+                txn = database.env.begin()
+                cursor = txn.cursor()
+                more = cursor.set_key(key) if start else cursor.first()
+            try:
+                while more:
+                    with _calls:
+                        record, more = cursor.item(), cursor.next()
+                    yield record
+            finally:
+                with _calls:
+                    cursor.close()
+                    txn.abort()
 
     def close(self) -> None:
         """Closes the database unless another reader of this process has it open; a later read reopens it."""

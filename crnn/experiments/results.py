@@ -11,7 +11,7 @@ from crnn.experiments.evaluate import Evaluation, data_node
 from crnn.net.net import Net
 from crnn.report.content import Curve, Difference, Layer, Mistake, NetResult
 
-SHOWN = 20  # mistakes a net
+SHOWN = 16  # mistakes a net
 
 
 def net_result(
@@ -50,11 +50,11 @@ def tests(rows: list[dict]) -> list[dict]:
 
 
 def speed(rows: list[dict]) -> Curve:
-    """Images per second of training; intervals in which a test ran are left out, as their time is mixed."""
+    """Images per second of training; without the first iteration and intervals in which a test ran."""
     tested = {row["iter"] for row in tests(rows)}
-    train = [row for row in rows if row["phase"] == "train" and row["iter"] > 0]
-    pure = [row for row in train if row["iter"] not in tested] or train
-    return curve((row["iter"], row["images_per_second"]) for row in pure)
+    train = [row for row in rows if row["phase"] == "train"]
+    pure = [row for row in train if row["iter"] not in {0, *tested}]
+    return curve((row["iter"], row["images_per_second"]) for row in pure or train)
 
 
 def curve(points: Iterable[tuple[int, float | None]]) -> Curve:

@@ -28,7 +28,7 @@ def page(report: Report) -> str:
         confusions(report),
         per_class(report),
         *(mistakes(net, i, report.classes) for i, net in enumerate(report.nets) if net.mistakes),
-        *(definition(net) for net in report.nets),
+        definitions(report.nets),
         run(report),
     ]
     return (
@@ -73,8 +73,8 @@ def training(nets: list[NetResult]) -> str:
     charts = [
         plots.curves({net.name: net.loss for net in nets}, "training loss"),
         plots.curves({net.name: net.test_loss for net in nets}, "test loss"),
-        plots.curves({net.name: net.test_accuracy for net in nets}, "test accuracy, %", percent=True),
-        plots.curves({net.name: net.images_per_second for net in nets}, "training, images/s"),
+        plots.curves({net.name: net.test_accuracy for net in nets}, "test accuracy, %", scale=100),
+        plots.curves({net.name: net.images_per_second for net in nets}, "training, images/s", from_zero=True),
     ]
     names = ("Training loss", "Test loss", "Test accuracy", "Training speed in images per second")
     return "<h2>Training</h2>\n" + _figures(
@@ -85,7 +85,7 @@ def training(nets: list[NetResult]) -> str:
 def confusions(report: Report) -> str:
     way = list(report.nets[0].accuracy)[-1]
     matrices = [
-        (plots.confusion(net.confusion, report.classes, plots.colour(i)), f"{net.name}")
+        (plots.confusion(net.confusion, report.classes, plots.colour(i)), net.name)
         for i, net in enumerate(report.nets)
     ]
     text = f"Percent of each true class (row) that was taken for the class of the column, with {escape(way)}."
@@ -135,14 +135,18 @@ def _mistake(mistake: Mistake, classes: list[str]) -> str:
     )
 
 
-def definition(net: NetResult) -> str:
+def definitions(nets: list[NetResult]) -> str:
+    return f'<h2>Nets</h2>\n<div class="pair">\n{chr(10).join(map(_definition, nets))}\n</div>'
+
+
+def _definition(net: NetResult) -> str:
     rows = [_layer_row(layer) for layer in net.layers]
     total = sum(layer.parameters for layer in net.layers)
     rows.append(["all layers", "", "", f"{total:,}"])
     layers = table(["layer", "type", "output", "parameters"], rows, numbers_from=2, total=True)
     return (
-        f"<h2>The net {escape(net.name)}</h2>\n{layers}\n"
-        f"<details><summary>Solver</summary><pre>{escape(net.solver)}</pre></details>"
+        f"<div><h3>{escape(net.name)}</h3>\n{layers}\n"
+        f"<details><summary>Solver</summary><pre>{escape(net.solver)}</pre></details></div>"
     )
 
 

@@ -7,6 +7,7 @@ import re
 import matplotlib.image
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from crnn.report.content import Curve
@@ -27,19 +28,33 @@ STYLE = {
 }
 
 
-def curves(named: dict[str, Curve], label: str, percent: bool = False) -> str:
-    """A chart of values over iterations, one line a name; the colours follow the order of the names."""
+def curves(named: dict[str, Curve], label: str, scale: float = 1, from_zero: bool = False) -> str:
+    """A chart of values times `scale` over iterations, one line a name, coloured in their order."""
     with rc_context(STYLE):
         figure = Figure(figsize=(5.2, 3.2), layout="constrained")
         axes = figure.subplots()
-        for (name, curve), colour in zip(named.items(), _colours(len(named)), strict=True):
-            values = np.asarray(curve.values, float) * (100 if percent else 1)
+        for i, (name, curve) in enumerate(named.items()):
+            values = np.asarray(curve.values, float) * scale
             marker = "o" if len(values) < 30 else None
-            axes.plot(curve.iterations, values, color=colour, label=name, marker=marker, markersize=4)
+            axes.plot(curve.iterations, values, color=colour(i), label=name, marker=marker, markersize=4)
         axes.set_xlabel("iterations")
         axes.set_ylabel(label)
+        axes.set_ylim(*((0, None) if from_zero else _settled(list(named.values()), scale)))
         axes.legend()
         return _svg(figure)
+
+
+def _settled(curves: list[Curve], scale: float) -> tuple[float, float] | tuple[None, None]:
+    """Limits that show what follows the first tenth of the iterations: the steep start would flatten it."""
+    iterations, values = (
+        np.concatenate([getattr(curve, part) for curve in curves]) for part in ("iterations", "values")
+    )
+    late = iterations >= 0.1 * iterations.max(initial=0)
+    values = values[late & np.isfinite(values)] * scale
+    if len(values) == 0 or values.min() == values.max():
+        return None, None
+    margin = 0.05 * (values.max() - values.min())
+    return values.min() - margin, values.max() + margin
 
 
 def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
@@ -80,13 +95,7 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def _colours(count: int) -> list[str]:
-    return [colour(i) for i in range(count)]
-
-
 def _shades(colour: str):
-    from matplotlib.colors import LinearSegmentedColormap
-
     return LinearSegmentedColormap.from_list("shades", ["white", colour])
 
 

@@ -8,6 +8,7 @@ body {
 }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0; }
 h2 { font-size: 1.2rem; margin: 0 0 0.5rem; }
+h3 { font-size: 1rem; margin: 0 0 0.25rem; }
 p { margin: 0.25rem 0; }
 section { margin: 0 0 2.5rem; }
 section h2:not(:first-child) { margin-top: 2rem; }
@@ -38,5 +39,8 @@ tr.total td { border-top: 1px solid #999; border-bottom: 0; font-weight: 600; }
   table { font-size: 0.78rem; }
   th, td { padding-right: 0.5rem; }
 }
-pre { overflow-x: auto; padding: 0.75rem; background: #f5f5f5; border-radius: 6px; font-size: 0.8rem; }
+pre {
+  overflow-x: auto; padding: 0.75rem;
+  background: #f5f5f5; border-radius: 6px; font-size: 0.8rem;
+}
 """

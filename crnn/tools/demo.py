@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 import crnn
@@ -201,6 +202,8 @@ def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Repo
         scores.append({way: Evaluation.load(scores_of(out / folder, views)) for views, way in WAYS.items()})
         net = Net(solver.net, phase="TEST")
         nets.append(results.net_result(name, about, net, scores[-1], rows, path.read_text()))
+        speed = np.median(nets[-1].images_per_second.values)
+        nets[-1].about += f" Trained in {duration(times[f'train {folder}'])}, {speed:,.0f} images/s."
     names, (first, second) = [net.name for net in nets], scores
     return Report(
         title="C-RNN and its twin without recurrence on Fashion-MNIST",
@@ -217,9 +220,10 @@ def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Repo
 def setup() -> dict[str, str]:
     """What the figures depend on besides the prototxts."""
     packages = [f"{name} {version}" for name in doctor.PACKAGES if (version := doctor.version(name))]
+    cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     return {
         "data": "Fashion-MNIST (Zalando, MIT licence): 60,000 images to train, 10,000 to test, 28 × 28",
-        "machine": f"{processor()}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads",
+        "machine": f"{processor()}; cores: {cores}, torch's threads: {threads}",
         "system": platform.platform(),
         "versions": ", ".join([f"crnn {crnn.__version__}", f"Python {platform.python_version()}", *packages]),
         "backend": doctor.active(),

@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -190,6 +191,20 @@ def test_a_forked_child_goes_on_by_itself(loader):
     os.waitpid(child, 0)
     assert list(os.read(read, 4)) == labels(one, 1) == [4, 5, 6, 7]
     os.close(read), os.close(written)
+
+
+def test_a_fork_never_catches_the_reading_thread_inside_lmdb(loader):
+    """Each fork comes while a fresh thread reads ahead; a child that inherits a held lock never ends."""
+    for _ in range(60):
+        one = loader(prefetch=64)
+        one.next()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            one.next()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        one.close()
 
 
 # ---- bad records ----

@@ -14,7 +14,7 @@ from crnn import report
 from crnn.report import Curve, Difference, Layer, Mistake, NetResult, Report, plots
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
-EVIL = '<script>alert("x")</script> & $x_1$'
+EVIL = '--><script>alert("x")</script> & $x_1$'
 
 
 class Checked(HTMLParser):
@@ -144,6 +144,17 @@ def test_a_class_without_records_has_no_figure(example):
 def test_one_net_makes_a_page_without_differences(example):
     example.nets, example.differences = example.nets[:1], []
     assert "difference" not in Checked(report.page(example)).text
+
+
+def test_a_chart_shows_what_follows_the_steep_start():
+    drawn = plots.curves({"net": Curve([0, 100, 200], [80.0, 0.3, 0.2])}, "loss")
+    marks = [float(text) for text in re.findall(r"<!-- ([\d.]+) -->", drawn)]
+    assert 0.3 in marks
+    assert 80 not in marks
+
+
+def test_a_chart_of_one_point_or_none_is_drawn():
+    assert plots.curves({"net": Curve([0], [0.5]), "other": Curve([], [])}, "loss").startswith("<svg")
 
 
 def test_many_classes_are_a_picture_without_figures(example):
