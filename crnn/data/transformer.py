@@ -4,6 +4,8 @@ Caffe: src/caffe/data_transformer.cpp. A value is (pixel - mean at its place in 
 crop and mirror only choose and move values.
 """
 
+import os
+
 import numpy as np
 
 from crnn.proto import pb
@@ -85,6 +87,8 @@ def _mean(param, shape: tuple[int, int, int]) -> np.ndarray | None:
     if param.HasField("mean_file") and param.mean_value:
         raise ValueError("mean_file and mean_value cannot both be given: remove one")
     if param.HasField("mean_file"):
+        if not os.path.exists(param.mean_file):
+            raise FileNotFoundError(f"there is no mean_file {param.mean_file}: make it with `crnn data mean`")
         mean = read_mean(param.mean_file)
         if mean.shape != shape:
             raise ValueError(f"the mean {param.mean_file} is {_x(mean.shape)}, the records are {_x(shape)}")

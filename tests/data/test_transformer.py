@@ -148,3 +148,9 @@ def test_a_missing_mean_file_is_named(tmp_path):
 def test_records_of_another_shape():
     with pytest.raises(ValueError, match="records are 3 x 4 x 4, the transformer was made for 3 x 5 x 5"):
         Transformer(param(), pb.TEST, (3, 5, 5)).view(pictures(1, 3, 4, 4), 0)
+
+
+def test_a_missing_mean_file_is_named_with_the_cure():
+    param = pb.TransformationParameter(mean_file="nowhere/mean.binaryproto")
+    with pytest.raises(OSError, match=r"no mean_file nowhere/mean.binaryproto: make it with `crnn data mean`"):
+        Transformer(param, pb.TEST, (3, 8, 8))
