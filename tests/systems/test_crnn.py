@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from crnn.layers.base import build
 from crnn.net import weights
 from crnn.net.net import Net
+from crnn.proto import pb
 from crnn.proto.upgrade import read_net
 
 SYSTEM = Path(__file__).resolve().parents[2] / "prototxt_like" / "crnn"
@@ -105,10 +107,18 @@ def test_a_subset_of_directions_is_one_edit(line, solver, moved):
     """The README's edit of train_val.prototxt; fc6 and fc7 are made small, for time."""
     text, edits = re.subn("direction: .*", line, (SYSTEM / "train_val.prototxt").read_text())
     assert edits == 1
-    training = solver("crnn", read_net(text.replace("num_output: 4096", "num_output: 64")).message)
-    layer, K = training.net.layer("rnn"), line.count("direction")
-    assert [tuple(blob.shape) for blob in layer.blobs] == [(K, 256, 256), (K, 256), (K, 256, 256)]
+    net, K = read_net(text.replace("num_output: 4096", "num_output: 64")).message, line.count("direction")
+    training = solver("crnn", net)
+    rnn = training.net.layer("rnn")
+    assert [tuple(blob.shape) for blob in rnn.blobs] == [(K, 256, 256), (K, 256), (K, 256, 256)]
     assert moved(training) == [param.name for param in training.params]
-    set_rnn(layer, 1 / K)
+
+
+@pytest.mark.parametrize("line", SUBSETS)
+def test_the_identity_filler_starts_a_subset_at_alexnet(line):
+    text = re.sub("direction: .*", line, (SYSTEM / "train_val.prototxt").read_text())
+    param = next(layer for layer in read_net(text).message.layer if layer.name == "rnn")
+    filler = pb.FillerParameter(type="identity", value=1 / line.count("direction"))
+    param.spatial_rnn_param.weight_filler.CopyFrom(filler)
     x = torch.rand(2, 256, 6, 6)
-    assert layer(x)[0].equal(x)
+    assert build(param, [x.shape])(x)[0].equal(x)
