@@ -63,6 +63,7 @@ class ScanCase(NamedTuple):
         return {
             "z": normal(P, self.N, K, cell.gates * D).to(dtype),
             "w_hh": (normal(K, cell.gates * D, D) * 0.7 / max(D, 1) ** 0.5).to(dtype),
+            "cell_params": (1 + 0.3 * normal(K, cell.params, D)).to(dtype) if cell.params else None,
             "initial": None if initial is None else initial.to(dtype),
             "cont": cont,
         }

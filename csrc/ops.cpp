@@ -16,5 +16,5 @@ STABLE_TORCH_LIBRARY(crnn, m) {
       "scan_backward(Tensor dstate, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, Tensor "
       "state, "
       "Tensor saved, int[] plan, str cell, str variant=\"\") "
-      "-> (Tensor dz, Tensor drec, Tensor dcell_params, Tensor dinitial)");
+      "-> (Tensor dz, Tensor dcell_params, Tensor dinitial)");
 }

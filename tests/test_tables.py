@@ -24,21 +24,30 @@ SHOWN_ELSEWHERE = {
 
 
 def cpp_cells() -> dict[str, dict[str, int]]:
-    """name -> constants of each struct in cells.h that `Cells` lists."""
+    """name -> constants of each struct in cells.h that `Cells` lists, with those of the struct it extends."""
     text = (CORE / "cells.h").read_text()
-    listed = re.search(r"using Cells = CellList<(.*?)>;", text, re.DOTALL).group(1)
+    structs = {
+        name: (base, body, {k: int(v) for k, v in re.findall(r"(k\w+) = (\d+)", body)})
+        for name, base, body in re.findall(r"struct (\w+)(?: : (\w+))? \{(.*?)\n\};", text, re.DOTALL)
+    }
+
+    def constants(name):
+        base, _, own = structs[name]
+        return {**(constants(base) if base else {}), **own}
+
+    listed = re.search(r"using Cells =\s+CellList<(.*?)>;", text, re.DOTALL)[1]
     found = {}
     for struct in re.split(r",\s*", listed.strip()):
-        body = re.search(rf"struct {struct} .*?\n}};", text, re.DOTALL).group(0)
-        constants = {k: v == "true" for k, v in re.findall(r"(k\w+) = (true|false)", body)}
-        constants |= {k: int(v) for k, v in re.findall(r"(k\w+) = (\d+)", body)}
-        found[re.search(r'kName = "(\w+)"', body).group(1)] = constants
+        wanted = ("kGates", "kStates", "kSaved", "kParams")
+        found[re.search(r'kName = "(\w+)"', structs[struct][1])[1]] = {
+            k: constants(struct)[k] for k in wanted
+        }
     return found
 
 
 def test_cells_of_cpp_are_those_of_python():
     want = {
-        name: {"kGates": c.gates, "kStates": c.states, "kSaved": c.saved, "kSameGrad": c.same_grad}
+        name: {"kGates": c.gates, "kStates": c.states, "kSaved": c.saved, "kParams": c.params}
         for name, c in CELLS.items()
     }
     assert cpp_cells() == want

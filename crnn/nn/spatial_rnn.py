@@ -21,13 +21,14 @@ class SpatialRNN(nn.Module):
         directions: of "right", "left", "down", "up", "mirror_left", "mirror_up"; K of them.
         line_break: what a row (or column) inherits from the one before: "carry_value" (the state; the
             gradient is cut: C-RNN), "carry" (state and gradient), "reset" (nothing: L-RNN).
-        cell: "relu" or "tanh".
+        cell: "relu", "tanh", "ln_relu", "gru", "gru_tanh", "lstm" or "half_gru" (`crnn.ops.reference`).
         combine: "sum", "mean", or "concat" (then K*D channels come out).
         bias: whether b is added.
 
-    Parameters: weight_ih [K, G*D, C], bias [K, G*D], weight_hh [K, G*D, D]. They start as W_ih uniform in
-    ±sqrt(3 / C) / K (Caffe's xavier, shared among the directions), b = 0, W_hh = 0: at first the layer is a
-    1x1 convolution per direction, whatever the size of the map, and learns to look around.
+    Parameters: weight_ih [K, G*D, C], bias [K, G*D], weight_hh [K, G*D, D] for G gates; the cell ln_relu also
+    gain [K, D], which starts at 1. The others start as W_ih uniform in ±sqrt(3 / C) / K (Caffe's xavier, shared
+    among the directions), b = 0, W_hh = 0: at first the layer is a 1x1 convolution per direction, whatever the
+    size of the map, and learns to look around.
 
     Raises:
         ValueError: an unknown name, or a size below 1.
@@ -59,6 +60,7 @@ class SpatialRNN(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(K, rows, in_channels))
         self.bias = nn.Parameter(torch.empty(K, rows)) if bias else None
         self.weight_hh = nn.Parameter(torch.empty(K, rows, D))
+        self.gain = nn.Parameter(torch.empty(K, D)) if CELLS[cell].params else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -69,8 +71,11 @@ class SpatialRNN(nn.Module):
         nn.init.zeros_(self.weight_hh)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+        if self.gain is not None:
+            nn.init.ones_(self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, D, H, W]."""
         return spatial_rnn(
             x,
             self.weight_ih,
@@ -80,6 +85,7 @@ class SpatialRNN(nn.Module):
             self.line_break,
             self.cell,
             self.combine,
+            self.gain,
         )
 
     def extra_repr(self) -> str:

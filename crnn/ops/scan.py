@@ -21,7 +21,7 @@ def scan(
 ) -> Tensor:
     """Hidden states of a recurrence whose input projection is already done.
 
-    Differentiable in z, w_hh and initial; what the gradient crosses is the plan's `line_break`.
+    Differentiable in z, w_hh, cell_params and initial; what the gradient crosses is the plan's `line_break`.
 
     Args:
         z: [P, N, K, G*D] input pre-activations W_ih x + b; P positions, N batch, K directions, G gates. Any
@@ -29,7 +29,7 @@ def scan(
         w_hh: [K, G*D, D] recurrent weights.
         plan: K directions over the P positions (`crnn.ops.plan`).
         cell: a name in `reference.CELLS`.
-        cell_params: the cell's own parameters [K, c, D]; None for cells that have none.
+        cell_params: the cell's own parameters [K, c, D] (ln_relu: gain and bias); None for other cells.
         initial: [S, N, K, D] states before the first step (before each line's first step with `reset`);
             default 0.
         cont: [P, N]; multiplies the states carried into position p of sample n: 0 starts anew (Caffe's
@@ -51,7 +51,7 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
     if cell not in reference.CELLS:
         raise ValueError(f"unknown cell {cell!r}; known: {', '.join(reference.CELLS)}")
     if backend.choose(z) == "reference":
-        return reference.scan(z, w_hh, plan, cell, initial, cont)
+        return reference.scan(z, w_hh, plan, cell, cell_params, initial, cont)
     optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
     flat = [int(v) for d in plan for v in d]
     return torch.ops.crnn.scan(dense(z), w_hh.contiguous(), *optional, flat, cell, variant)[0]
@@ -91,9 +91,12 @@ def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
 
 def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
     S, P, N, K, D = state.shape
-    gates = whh.shape[1]
-    drec = state.new_empty(0 if reference.CELLS[cell].same_grad else P, N, K, gates)
-    return state.new_empty(P, N, K, gates), drec, state.new_empty(0), state.new_empty(S, N, K, D)
+    params = reference.CELLS[cell].params
+    return (
+        state.new_empty(P, N, K, whh.shape[1]),
+        state.new_empty(K if params else 0, params, D),
+        state.new_empty(S, N, K, D),
+    )
 
 
 def _setup_context(ctx, inputs, output):
@@ -103,21 +106,26 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, dstate, _dsaved):
     whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
-    dz, drec, _, dinitial = torch.ops.crnn.scan_backward(
+    dz, dparams, dinitial = torch.ops.crnn.scan_backward(
         dense(dstate), whh, cell_params, initial, cont, state, saved, ctx.plan, ctx.cell, ctx.variant
     )
-    dwhh = None
-    if ctx.needs_input_grad[1]:  # one GEMM a direction: d rec^T h_{s-1}
-        rec = dz if reference.CELLS[ctx.cell].same_grad else drec
-        pairs = [
-            (
-                rec[:, :, k].flatten(0, 1),
-                _before(state[0, :, :, k], None if initial is None else initial[0, :, k], cont, d),
-            )
-            for k, d in enumerate(_plan(ctx.plan))
-        ]
-        dwhh = torch.stack([a.T @ h.flatten(0, 1) for a, h in pairs])
-    return dz, dwhh, None, dinitial if ctx.needs_input_grad[3] else None, None, None, None, None
+    wants = ctx.needs_input_grad
+    dwhh = _recurrent_gradient(dz, initial, cont, state, saved, ctx) if wants[1] else None
+    return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
+
+
+def _recurrent_gradient(dz, initial, cont, state, saved, ctx) -> Tensor:
+    """d W_hh [K, G*D, D]: a GEMM a direction, d z^T h_{s-1}; after a reset r, the last gate's is d z^T (r h)."""
+    reset, D, per_direction = reference.CELLS[ctx.cell].reset, state.shape[-1], []
+    for k, d in enumerate(_plan(ctx.plan)):
+        h = _before(state[0, :, :, k], None if initial is None else initial[0, :, k], cont, d)
+        rows = dz[:, :, k].flatten(0, 1)
+        if reset is None:
+            per_direction.append(rows.T @ h.flatten(0, 1))
+        else:
+            last = (h * saved[:, :, k, reset]).flatten(0, 1)
+            per_direction.append(torch.cat([rows[:, :-D].T @ h.flatten(0, 1), rows[:, -D:].T @ last]))
+    return torch.stack(per_direction)
 
 
 if "cpu" in backend.backends():  # the schema comes with the extension

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,6 +21,7 @@ def spatial_rnn(
     line_break: LineBreak | str = "carry_value",
     cell: str = "relu",
     combine: str = "sum",
+    gain: Tensor | None = None,
 ) -> Tensor:
     """h_s = cell(W_ih x_s + b, W_hh h_{s-1}) along each direction, then the directions combined (Zuo 2015,
     eq. 3-7).
@@ -28,6 +30,7 @@ def spatial_rnn(
         x: [N, C, H, W].
         w_ih: [K, G*D, C]; bias: [K, G*D] or None; w_hh: [K, G*D, D].
         directions: K names of `crnn.ops.plan.ORDERS`; line_break: `crnn.ops.plan.LineBreak` or its name.
+        gain: [K, D], of the cell ln_relu alone; there `bias` is added after the normalisation, not to z.
         combine: "sum", "mean" or "concat" (channels, in the order of the directions).
 
     Returns:
@@ -43,7 +46,10 @@ def spatial_rnn(
     (N, _, H, W), (K, GD, _) = x.shape, w_ih.shape
     order = plan(directions, H, W, line_break)
     regions = x.flatten(2).transpose(1, 2)  # [N, P, C]
+    params = None
+    if gain is not None:  # [K, 2, D]
+        params, bias = torch.stack([gain, torch.zeros_like(gain) if bias is None else bias], 1), None
     z = F.linear(regions, w_ih.flatten(0, 1), None if bias is None else bias.flatten())  # [N, P, K*G*D]
-    h = scan(z.view(N, H * W, K, GD).transpose(0, 1), w_hh, order, cell)  # [P, N, K, D]
+    h = scan(z.view(N, H * W, K, GD).transpose(0, 1), w_hh, order, cell, params)  # [P, N, K, D]
     h = h.flatten(2) if combine == "concat" else h.sum(2) if combine == "sum" else h.mean(2)
     return h.permute(1, 2, 0).unflatten(2, (H, W))

@@ -25,9 +25,8 @@ struct ScanInputs {
 };
 
 struct ScanShape {
-  int64_t P, N, K, D;            // positions, batch, directions, channels
-  int64_t gates, states, saved;  // per cell
-  bool same_grad;
+  int64_t P, N, K, D;                    // positions, batch, directions, channels
+  int64_t gates, states, saved, params;  // per cell
   std::vector<Direction> plan;
 };
 
@@ -57,13 +56,13 @@ inline ScanShape check_scan(const Tensor& like, const ScanInputs& in) {
   STD_TORCH_CHECK(
       like.dim() == 4, "crnn::scan: z must be [P, N, K, gates*D], got ", like.dim(), " dimensions");
   STD_TORCH_CHECK(whh.dim() == 3, "crnn::scan: whh must be [K, gates*D, D], got ", whh.dim(), " dimensions");
-  ScanShape s{like.size(0), like.size(1), like.size(2), whh.size(2), 0, 0, 0, false,
-      read_plan(in.plan, like.size(0))};
-  const bool known = Cells::visit(in.cell, [&](auto c) {
-    s.gates = c.kGates, s.states = c.kStates, s.saved = c.kSaved, s.same_grad = c.kSameGrad;
-  });
+  ScanShape s{
+      like.size(0), like.size(1), like.size(2), whh.size(2), 0, 0, 0, 0, read_plan(in.plan, like.size(0))};
+  const bool known = Cells::visit(in.cell,
+      [&](auto c) { s.gates = c.kGates, s.states = c.kStates, s.saved = c.kSaved, s.params = c.kParams; });
   STD_TORCH_CHECK(known, "crnn::scan: unknown cell '", in.cell, "'");
-  STD_TORCH_CHECK(!in.cell_params, "crnn::scan: cell '", in.cell, "' has no parameters of its own");
+  STD_TORCH_CHECK(in.cell_params.has_value() == (s.params > 0), "crnn::scan: cell '", in.cell, "' has ",
+      s.params, " parameters of its own: cell_params must be ", s.params ? "[K, that, D]" : "None");
   STD_TORCH_CHECK(
       int64_t(s.plan.size()) == s.K, "crnn::scan: plan has ", s.plan.size(), " directions, z has ", s.K);
   STD_TORCH_CHECK(whh.size(0) == s.K && whh.size(1) == s.gates * s.D, "crnn::scan: whh must be [", s.K, ", ",
@@ -79,6 +78,7 @@ inline ScanShape check_scan(const Tensor& like, const ScanInputs& in) {
     for (size_t i = 0; fits && i < sizes.size(); ++i) fits = t->size(i) == sizes[i];
     STD_TORCH_CHECK(fits, "crnn::scan: ", name, " must be contiguous and of z's dtype");
   };
+  check_optional(in.cell_params, "cell_params [K, params, D]", {s.K, s.params, s.D});
   check_optional(in.initial, "initial [states, N, K, D]", {s.states, s.N, s.K, s.D});
   check_optional(in.cont, "cont [P, N]", {s.P, s.N});
   return s;

@@ -24,14 +24,14 @@ const Panel<T>& panel_portable();
 template <typename T>
 const Panel<T>& panel_avx2();
 
-// packed[panel][i][c] = matrix[i * row_stride + c * column_stride]
-template <typename T>
-void pack(const T* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
+// packed[panel][i][c] = matrix[i * row_stride + c * column_stride]; S may be narrower than T.
+template <typename S, typename T>
+void pack(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
     int64_t width, T* packed) {
   for (int64_t first = 0; first < columns; first += width)
     for (int64_t i = 0; i < inner; ++i)
       for (int64_t c = first; c < first + width; ++c)
-        *packed++ = c < columns ? matrix[i * row_stride + c * column_stride] : T(0);
+        *packed++ = c < columns ? T(matrix[i * row_stride + c * column_stride]) : T(0);
 }
 
 }  // namespace crnn

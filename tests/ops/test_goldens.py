@@ -65,7 +65,7 @@ def test_layer(case):
     assert layer.top_shapes == [data["y"].shape]
 
 
-@pytest.mark.parametrize("kind", ["rnn"])
+@pytest.mark.parametrize("kind", ["rnn", "lstm"])
 def test_caffes_recurrent_layers(kind):
     """Caffe's RNN is the tanh cell on a 1 x T map with `cont`, then tanh(W_ho h + b_o)."""
     from crnn.ops import plan, scan

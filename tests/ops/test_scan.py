@@ -55,11 +55,15 @@ def test_every_cpu_variant(variant, rows):
 def test_gradcheck(cell, line_break, backend):
     case = ScanCase(cell, line_break, FOUR, 2, 2, 3, 3, with_initial=True, with_cont=True)
     inputs = case.inputs(seed=3)
-    leaves = [inputs[k].requires_grad_() for k in ("z", "w_hh", "initial")]
-    with use_backend(backend):
-        assert torch.autograd.gradcheck(
-            lambda z, w, h: scan_states(z, w, case.plan, cell, initial=h, cont=inputs["cont"]), leaves
+    leaves = {k: v.requires_grad_() for k, v in inputs.items() if v is not None and k != "cont"}
+
+    def states(*tensors):
+        return scan_states(
+            plan=case.plan, cell=cell, cont=inputs["cont"], **dict(zip(leaves, tensors, strict=True))
         )
+
+    with use_backend(backend):
+        assert torch.autograd.gradcheck(states, list(leaves.values()))
 
 
 @pytest.mark.parametrize("backend", backends())
@@ -118,12 +122,10 @@ def test_equal_bits_for_any_number_of_threads(threads, dtype):
 def test_opcheck(cell, options, backend):
     case = ScanCase(cell, "carry", ("right", "up"), 2, 2, 3, 3, "initial" in options, "cont" in options)
     i = case.inputs()
-    leaves = [
-        None if i[k] is None else i[k].requires_grad_(k != "cont") for k in ("z", "w_hh", "initial", "cont")
-    ]
-    z, w, initial, cont = leaves
+    names = ("z", "w_hh", "cell_params", "initial", "cont")
+    leaves = [None if i[k] is None else i[k].requires_grad_(k != "cont") for k in names]
     flat = [int(v) for d in case.plan for v in d]
-    torch.library.opcheck(torch.ops.crnn.scan.default, (z, w, None, initial, cont, flat, cell))
+    torch.library.opcheck(torch.ops.crnn.scan.default, (*leaves, flat, cell))
 
 
 @pytest.mark.parametrize("line_break", ["carry", "carry_value", "reset"])
@@ -164,7 +166,7 @@ def test_nan_stays_nan():
         ({"z": torch.zeros(6, 2, 4)}, r"z must be \[P, N, K, gates\*D\], got 3 dimensions"),
         ({"initial": torch.zeros(1, 2, 1, 3)}, r"initial \[states, N, K, D\]"),
         ({"cont": torch.zeros(6, 3)}, r"cont \[P, N\]"),
-        ({"cell_params": torch.zeros(1, 1, 4)}, "has no parameters of its own"),
+        ({"cell_params": torch.zeros(1, 1, 4)}, "has 0 parameters of its own: cell_params must be None"),
         ({"variant": "fpga"}, "unknown variant 'fpga' on cpu; known: portable, avx2"),
     ],
 )
@@ -187,5 +189,5 @@ def test_a_plan_that_leaves_the_map_is_refused(flat):
 
 
 def test_unknown_cell():
-    with pytest.raises(ValueError, match="unknown cell 'rely'; known: relu, tanh"):
+    with pytest.raises(ValueError, match="unknown cell 'rely'; known: relu, tanh, ln_relu, gru"):
         scan(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 1, 1, "carry"), "rely")
