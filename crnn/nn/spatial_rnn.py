@@ -26,9 +26,9 @@ class SpatialRNN(nn.Module):
         bias: whether b is added.
 
     Parameters: weight_ih [K, G*D, C], bias [K, G*D], weight_hh [K, G*D, D] for G gates; the cell ln_relu also
-    gain [K, D], which starts at 1. The others start as W_ih uniform in ±sqrt(3 / C) / K (Caffe's xavier, shared
-    among the directions), b = 0, W_hh = 0: at first the layer is a 1x1 convolution per direction, whatever the
-    size of the map, and learns to look around.
+    gain [K, D], which starts at 1. The others start as W_ih uniform in ±sqrt(3 / C) / K (Caffe's xavier,
+    shared among the directions), b = 0, W_hh = 0: at first the layer is a 1x1 convolution per direction,
+    whatever the size of the map, and learns to look around.
 
     Raises:
         ValueError: an unknown name, or a size below 1.

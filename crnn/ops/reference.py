@@ -21,8 +21,8 @@ Step = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[
 class Cell(NamedTuple):
     """One row of CELLS.
 
-    step(x, w, prev, p) -> states: x the G inputs W_ih x + b [N, D], w the G recurrent matrices [D, D], prev the
-    S states before the step [N, D] (h first), p the cell's own parameters [D].
+    step(x, w, prev, p) -> states: x the G inputs W_ih x + b [N, D], w the G recurrent matrices [D, D], prev
+    the S states before the step [N, D] (h first), p the cell's own parameters [D].
     """
 
     step: Step

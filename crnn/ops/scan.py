@@ -115,7 +115,7 @@ def _backward(ctx, dstate, _dsaved):
 
 
 def _recurrent_gradient(dz, initial, cont, state, saved, ctx) -> Tensor:
-    """d W_hh [K, G*D, D]: a GEMM a direction, d z^T h_{s-1}; after a reset r, the last gate's is d z^T (r h)."""
+    """d W_hh [K, G*D, D]: a GEMM a direction, d z^T h_{s-1}; with a reset r, d z^T (r h) for the last."""
     reset, D, per_direction = reference.CELLS[ctx.cell].reset, state.shape[-1], []
     for k, d in enumerate(_plan(ctx.plan)):
         h = _before(state[0, :, :, k], None if initial is None else initial[0, :, k], cont, d)
