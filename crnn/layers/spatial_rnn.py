@@ -2,7 +2,7 @@
 
 from crnn.ops import plan, spatial_rnn
 from crnn.ops.reference import CELLS
-from crnn.ops.spatial import COMBINE
+from crnn.ops.spatial import COMBINE, check_input
 from crnn.proto import pb
 
 from .base import Layer, check_axes, register
@@ -15,16 +15,21 @@ FOUR = ("right", "left", "down", "up")
 class SpatialRNN(Layer):
     """h_s = cell(W_ih x_s + b, W_hh h_{s-1}) along each direction; the directions are combined.
 
-    bottom[0]: [N, C, H, W] feature map.
-    top[0]:    [N, D, H, W]; K*D channels with combine "concat".
-    blobs:     W_ih [K, G*D, C], b [K, G*D] (with bias_term), W_hh [K, G*D, D]; K directions, G gates;
-               with the cell ln_relu also gain [K, D], which starts at 1.
+    bottom[0]:  [N, C, H, W] feature map; with project_input: false W_ih x + b itself, [N, G*D, H, W].
+    bottom[1…]: [N, D', H', W'] maps of other scales, the parents: resized, times W_cs, added (C-HRNN-style).
+    top[0]:     [N, D, H, W]; K*D channels with combine "concat".
+    blobs:      W_ih [K, G*D, C], b [K, G*D] (with bias_term; neither with project_input: false; K = 1 with
+                share_input), W_hh [K, G*D, D]; K directions, G gates; with the cell ln_relu gain [K, D],
+                which starts at 1; then a W_cs [K, G*D, D'] for each parent.
     """
+
+    bottoms = (1, None)
 
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes)
         p = param.spatial_rnn_param
-        check_axes(bottom_shapes[0], 4)
+        for shape in bottom_shapes:
+            check_axes(shape, 4)
         N, C, H, W = bottom_shapes[0]
         directions = tuple(p.direction) or FOUR
         plan(directions, max(H, 1), max(W, 1), p.line_break)  # refuses unknown names
@@ -36,25 +41,40 @@ class SpatialRNN(Layer):
                 raise ValueError(f"unknown {field} {value!r}; known: {', '.join(known)}")
         if p.num_output < 1:
             raise ValueError("spatial_rnn_param needs num_output, the number of hidden channels D")
-        self.settings = (directions, p.line_break, cell, p.combine)
-        self.bias_term = p.bias_term
         K, D, rows = len(directions), p.num_output, CELLS[cell].gates * p.num_output
-        self.add_directions((K, rows, C), p.weight_filler)
-        if p.bias_term:
-            self.add_directions((K, rows), p.bias_filler)
-        self.add_directions((K, rows, D), p.recurrent_filler)
+        check_input(C, rows, p.project_input, p.share_input)
+        self.settings = {
+            "directions": directions,
+            "line_break": p.line_break,
+            "cell": cell,
+            "combine": p.combine,
+        }
+        inputs = 1 if p.share_input else K
+        # Which arguments of `spatial_rnn` the blobs are, in their order.
+        self.roles = []
+        if p.project_input:
+            self.add_directions("w_ih", (inputs, rows, C), p.weight_filler)
+        if p.project_input and p.bias_term:
+            self.add_directions("bias", (inputs, rows), p.bias_filler)
+        self.add_directions("w_hh", (K, rows, D), p.recurrent_filler)
         if CELLS[cell].params:
-            self.add_blob((K, D), pb.FillerParameter(type="constant", value=1))
+            self.add_directions("gain", (K, D), pb.FillerParameter(type="constant", value=1))
+        for parent in bottom_shapes[1:]:
+            self.add_directions("w_cs", (K, rows, parent[1]), p.cross_filler)
         self.top_shapes = [(N, K * D if p.combine == "concat" else D, H, W)]
 
-    def add_directions(self, shape, filler) -> None:
+    def add_directions(self, role, shape, filler) -> None:
         """Appends a blob [K, ...]; the filler sees one direction's matrix at a time."""
+        self.roles.append(role)
         self.add_blob(shape)
         for matrix in self.blobs[-1].data:
             fill(matrix, filler)
 
-    def forward(self, x):
-        w_ih, *rest = self.blobs
-        bias = rest.pop(0) if self.bias_term else None
-        w_hh, *gain = rest
-        return (spatial_rnn(x, w_ih, bias, w_hh, *self.settings, *gain),)
+    def forward(self, x, *parents):
+        named = {"w_ih": None, "bias": None, "w_cs": []}
+        for role, blob in zip(self.roles, self.blobs, strict=True):
+            if role == "w_cs":
+                named[role].append(blob)
+            else:
+                named[role] = blob
+        return (spatial_rnn(x, **named, **self.settings, parents=parents),)

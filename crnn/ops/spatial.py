@@ -12,9 +12,17 @@ from .scan import scan
 COMBINE = ("sum", "mean", "concat")
 
 
+def check_input(C: int, rows: int, project_input: bool, share_input: bool) -> None:
+    """Raises ValueError where a layer's input settings contradict each other; rows is G*D."""
+    if not project_input and share_input:
+        raise ValueError("share_input shares W_ih, but project_input: false has no W_ih; leave one out")
+    if not project_input and rows != C:
+        raise ValueError(f"project_input: false takes a map of gates * num_output = {rows} channels, got {C}")
+
+
 def spatial_rnn(
     x: Tensor,
-    w_ih: Tensor,
+    w_ih: Tensor | None,
     bias: Tensor | None,
     w_hh: Tensor,
     directions: Sequence[str],
@@ -22,34 +30,61 @@ def spatial_rnn(
     cell: str = "relu",
     combine: str = "sum",
     gain: Tensor | None = None,
+    parents: Sequence[Tensor] = (),
+    w_cs: Sequence[Tensor] = (),
 ) -> Tensor:
     """h_s = cell(W_ih x_s + b, W_hh h_{s-1}) along each direction, then the directions combined (Zuo 2015,
     eq. 3-7).
 
     Args:
         x: [N, C, H, W].
-        w_ih: [K, G*D, C]; bias: [K, G*D] or None; w_hh: [K, G*D, D].
+        w_ih: [K, G*D, C]; or [1, G*D, C], computed once and used by every direction; or None: x itself is
+            W_ih x + b of every direction, C = G*D.
+        bias: [K, G*D], or [1, G*D], or None. With `gain` it is added after the normalisation, not to z.
+        w_hh: [K, G*D, D].
         directions: K names of `crnn.ops.plan.ORDERS`; line_break: `crnn.ops.plan.LineBreak` or its name.
-        gain: [K, D], of the cell ln_relu alone; there `bias` is added after the normalisation, not to z.
         combine: "sum", "mean" or "concat" (channels, in the order of the directions).
+        gain: [K, D], of the cell ln_relu alone.
+        parents: maps of other scales [N, D', H', W']; each is resized to H x W (nearest: row i reads row
+            floor(i H' / H)), multiplied by its w_cs [K, G*D, D'] and added to W_ih x + b.
 
     Returns:
         [N, D, H, W], or [N, K*D, H, W] for concat; channels innermost in memory.
 
     Raises:
-        ValueError: an unknown name, or an x that is not [N, C, H, W] with w_ih's C.
+        ValueError: an unknown name, or a map whose channels are not those of its weights.
     """
-    if x.dim() != 4 or x.shape[1] != w_ih.shape[2]:
-        raise ValueError(f"SpatialRNN: the map must be [N, {w_ih.shape[2]}, H, W], got {list(x.shape)}")
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
-    (N, _, H, W), (K, GD, _) = x.shape, w_ih.shape
-    order = plan(directions, H, W, line_break)
-    regions = x.flatten(2).transpose(1, 2)  # [N, P, C]
-    params = None
+    (K, GD, D), H, W = w_hh.shape, *x.shape[-2:]
+    for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
+        C = GD if w is None else w.shape[2]
+        if map_.dim() != 4 or map_.shape[1] != C:
+            raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(map_.shape)}")
+    order, params = plan(directions, H, W, line_break), None
     if gain is not None:  # [K, 2, D]
-        params, bias = torch.stack([gain, torch.zeros_like(gain) if bias is None else bias], 1), None
-    z = F.linear(regions, w_ih.flatten(0, 1), None if bias is None else bias.flatten())  # [N, P, K*G*D]
-    h = scan(z.view(N, H * W, K, GD).transpose(0, 1), w_hh, order, cell, params)  # [P, N, K, D]
+        params = torch.stack([gain, torch.zeros_like(gain) if bias is None else bias.expand(K, D)], 1)
+        bias = None
+    z = project(x, w_ih, bias)  # [N, P, 1 or K, G*D]
+    for parent, w in zip(parents, w_cs, strict=True):
+        z = z + from_parent(parent, w, H, W)
+    h = scan(z.expand(-1, -1, K, -1).transpose(0, 1), w_hh, order, cell, params)  # [P, N, K, D]
     h = h.flatten(2) if combine == "concat" else h.sum(2) if combine == "sum" else h.mean(2)
     return h.permute(1, 2, 0).unflatten(2, (H, W))
+
+
+def project(x: Tensor, w: Tensor | None, bias: Tensor | None) -> Tensor:
+    """W x + b of every position, [N, P, K, G*D]: one product for all directions. Without W, x itself."""
+    regions = x.flatten(2).transpose(1, 2)  # [N, P, C]
+    if w is None:
+        return regions.unsqueeze(2)
+    z = F.linear(regions, w.flatten(0, 1), None if bias is None else bias.flatten())
+    return z.unflatten(2, w.shape[:2])
+
+
+def from_parent(parent: Tensor, w: Tensor, H: int, W: int) -> Tensor:
+    """W_cs times the parent's map at H x W, [N, P, K, G*D]; the product is done on the smaller grid."""
+    if parent.shape[2] * parent.shape[3] > H * W:
+        return project(F.interpolate(parent, (H, W), mode="nearest"), w, None)
+    term = project(parent, w, None).flatten(2).transpose(1, 2).unflatten(2, parent.shape[2:])
+    return F.interpolate(term, (H, W), mode="nearest").flatten(2).transpose(1, 2).unflatten(2, w.shape[:2])

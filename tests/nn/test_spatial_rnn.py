@@ -4,9 +4,6 @@ import pytest
 import torch
 
 import crnn.nn
-from crnn.layers.base import build
-from crnn.ops.reference import CELLS
-from crnn.proto import pb
 from crnn.testing import assert_near
 
 
@@ -90,25 +87,6 @@ def test_wrong_settings(arguments, message):
 def test_wrong_input():
     with pytest.raises(ValueError, match=r"the map must be \[N, 3, H, W\], got \[2, 4, 5, 5\]"):
         crnn.nn.SpatialRNN(3, 2)(torch.zeros(2, 4, 5, 5))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_every_cell_in_the_module_and_in_the_layer(cell):
-    """Both faces have the same parameters in the same order and give the same map."""
-    torch.manual_seed(1)
-    rnn, x = crnn.nn.SpatialRNN(3, 4, cell=cell), torch.randn(2, 3, 4, 5)
-    param = pb.LayerParameter(name="rnn", type="SpatialRNN", bottom=["x"], top=["y"])
-    settings = param.spatial_rnn_param
-    settings.num_output, settings.cell = 4, cell.removesuffix("_tanh")
-    settings.gru_activation = "tanh" if cell == "gru_tanh" else "relu"
-    layer = build(param, [x.shape])
-    with torch.no_grad():
-        for blob, parameter in zip(layer.blobs, rnn.parameters(), strict=True):
-            blob.copy_(parameter.normal_(std=0.4))
-    y = rnn(x)
-    assert torch.equal(layer(x)[0], y)
-    y.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in rnn.parameters())
 
 
 def test_ln_relu_adds_its_bias_after_the_normalisation():
