@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import backend, reference
 from .plan import Direction, LineBreak
+from .transforms import autocast_args, batching_rule, register_autocast
 
 
 def scan(
@@ -51,10 +52,13 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
     if cell not in reference.CELLS:
         raise ValueError(f"unknown cell {cell!r}; known: {', '.join(reference.CELLS)}")
     if backend.choose(z) == "reference":
-        return reference.scan(z, w_hh, plan, cell, cell_params, initial, cont)
+        tensors = autocast_args(z.device.type, (z, w_hh, cell_params, initial, cont))
+        with torch.autocast(z.device.type, enabled=False):
+            return reference.scan(*tensors[:2], plan, cell, *tensors[2:])
     optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
     flat = [int(v) for d in plan for v in d]
-    return torch.ops.crnn.scan(dense(z), w_hh.contiguous(), *optional, flat, cell, variant)[0]
+    op = _Scan.apply if torch._C._are_functorch_transforms_active() else torch.ops.crnn.scan
+    return op(dense(z), w_hh.contiguous(), *optional, flat, cell, variant)[0]
 
 
 def dense(rows: Tensor) -> Tensor:
@@ -128,7 +132,35 @@ def _recurrent_gradient(dz, initial, cont, state, saved, ctx) -> Tensor:
     return torch.stack(per_direction)
 
 
+# Where each tensor holds N and K, for vmap. The second table: dstate, whh, ... -> dz, dcell_params, dinitial.
+_SHARED = [(None, 0), (None, 0), (1, 2), (1, None)]  # whh, cell_params, initial, cont
+_vmap = batching_rule("scan", [(1, 2), *_SHARED], [(2, 3), (1, 2)], weights=(1, 2))
+_vmap_backward = batching_rule(
+    "scan_backward",
+    [(2, 3), *_SHARED, (2, 3), (1, 2)],
+    [(1, 2), (None, 0), (1, 2)],
+    weights=(1, 2),
+    summed=2,
+)
+
+
+class _Scan(torch.autograd.Function):
+    """The op for torch.func, which cannot differentiate through register_autograd."""
+
+    generate_vmap_rule = False
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)
+    vmap = staticmethod(_vmap)
+
+    @staticmethod
+    def forward(*args):
+        return torch.ops.crnn.scan(*args)
+
+
 if "cpu" in backend.backends():  # the schema comes with the extension
     torch.library.register_fake("crnn::scan", _fake_scan)
     torch.library.register_fake("crnn::scan_backward", _fake_scan_backward)
     torch.library.register_autograd("crnn::scan", _backward, setup_context=_setup_context)
+    torch.library.register_vmap("crnn::scan", _vmap)
+    torch.library.register_vmap("crnn::scan_backward", _vmap_backward)
+    register_autocast("scan")

@@ -1,0 +1,94 @@
+"""How torch's autocast and vmap treat an op of ours."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+#: Where a tensor of an op holds the batch N and the directions K; None: nowhere.
+Axes = tuple[int | None, int | None]
+
+
+def autocast_args(device: str, args: Sequence) -> list:
+    """`args` with every floating tensor but float64 in autocast's dtype, where autocast is on."""
+    if not torch.is_autocast_enabled(device):
+        return list(args)
+    dtype = torch.get_autocast_dtype(device)
+
+    def cast(value):
+        eligible = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        return value.to(dtype) if eligible else value
+
+    return [cast(value) for value in args]
+
+
+_library = torch.library.Library("crnn", "FRAGMENT")
+
+
+def register_autocast(op: str) -> None:
+    """Under autocast crnn::op runs on tensors of autocast's dtype, whichever that is.
+
+    (torch.library.register_autocast wants the dtype now.)
+    """
+    for device in ("cpu", "cuda"):
+
+        def kernel(*args, device=device):
+            args = autocast_args(device, args)
+            with torch.autocast(device, enabled=False):
+                return getattr(torch.ops.crnn, op)(*args)
+
+        _library.impl(op, kernel, f"Autocast{device.upper()}")
+
+
+def batching_rule(
+    op: str,
+    inputs: Sequence[Axes],
+    outputs: Sequence[Axes],
+    weights: Sequence[int],
+    summed: int | None = None,
+) -> Callable:
+    """The rule of torch.vmap for crnn::op, whose leading arguments are tensors or None and the next a plan.
+
+    A batch of B calls is one call: on B * N samples where the B share their weights, else along B * K
+    directions; or call after call where one of the B's own arguments has no such axis (cont beside weights).
+
+    Args:
+        inputs: the axes of the leading arguments; outputs: those of the results.
+        weights: arguments without samples: where they differ among the B, these become directions.
+        summed: the argument whose gradient, a result, is a sum over the samples: it keeps the B apart.
+    """
+
+    def rule(info, in_dims, *args):
+        B, count, run = info.batch_size, len(inputs), getattr(torch.ops.crnn, op)
+        tensors, dims, (plan, *rest) = args[:count], in_dims[:count], args[count:]
+        to_directions = any(dims[i] is not None for i in weights)
+        to_directions |= summed is not None and tensors[summed] is not None
+        axes, out_dims = ([pair[to_directions] for pair in table] for table in (inputs, outputs))
+        if any(dim is not None and axis is None for dim, axis in zip(dims, axes, strict=True)):
+            calls = [run(*take(b, tensors, dims), plan, *rest) for b in range(B)]
+            return tuple(torch.stack(parts) for parts in zip(*calls, strict=True)), (0,) * len(outputs)
+        folded = [fold(t, d, a, B) for t, d, a in zip(tensors, dims, axes, strict=True)]
+        results = run(*folded, list(plan) * B if to_directions else plan, *rest)
+        unfolded = [
+            r if a is None else r.unflatten(a, (B, r.shape[a] // B))
+            for r, a in zip(results, out_dims, strict=True)
+        ]
+        return tuple(unfolded), tuple(out_dims)
+
+    return rule
+
+
+def take(b: int, tensors: Sequence[Tensor | None], dims: Sequence[int | None]) -> list[Tensor | None]:
+    """The arguments of call b."""
+    return [t if d is None else t.select(d, b).contiguous() for t, d in zip(tensors, dims, strict=True)]
+
+
+def fold(tensor: Tensor | None, dim: int | None, axis: int | None, B: int) -> Tensor | None:
+    """`tensor`, B times along `dim` (None: the same B times), as one with B times the length of `axis`."""
+    if tensor is None or axis is None:
+        return tensor
+    if dim is None:
+        tensor = tensor.unsqueeze(axis).expand(*tensor.shape[:axis], B, *tensor.shape[axis:])
+    else:
+        tensor = tensor.movedim(dim, axis)
+    return tensor.flatten(axis, axis + 1).contiguous()

@@ -1,0 +1,148 @@
+"""crnn::scan under torch's autocast, vmap, torch.func and torch.export."""
+
+import io
+
+import pytest
+import torch
+
+from crnn.nn import SpatialRNN
+from crnn.ops import backends, reference, scan, use_backend
+from crnn.testing import FOUR, ScanCase, assert_near
+
+pytestmark = pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
+NAMES = ("z", "w_hh", "cell_params", "initial", "cont")
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_autocast_runs_in_its_dtype(cell, dtype, backend):
+    case = ScanCase(cell, "carry_value", FOUR, 2, 3, 2, 8, with_initial=True, with_cont=True)
+    inputs = case.inputs(torch.float32)
+    leaves = {k: v.requires_grad_() for k, v in inputs.items() if v is not None}
+    with use_backend(backend):
+        with torch.autocast("cpu", dtype=dtype):
+            h = scan(plan=case.plan, cell=cell, **inputs)
+        gradients = torch.autograd.grad(h.float().square().sum(), [leaves["z"], leaves["w_hh"]])
+        cast = {k: None if v is None else v.to(dtype) for k, v in inputs.items()}
+        assert torch.equal(h, scan(plan=case.plan, cell=cell, **cast))
+    assert h.dtype == dtype
+    assert all(g.dtype == torch.float32 for g in gradients)
+    with use_backend("reference"):
+        want = scan(plan=case.plan, cell=cell, **inputs)
+    assert_near(h, want, 2e-2 if dtype == torch.bfloat16 else 3e-3)
+
+
+def test_autocast_leaves_float64_alone():
+    case = ScanCase("relu", "reset", FOUR, 2, 3, 2, 8)
+    inputs = case.inputs(torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(scan(plan=case.plan, **inputs), scan(plan=case.plan, **inputs).double())
+
+
+def test_a_layer_trains_under_autocast():
+    rnn, x = SpatialRNN(6, 5), torch.randn(2, 6, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = rnn(x)
+    y.float().square().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert all(p.grad.dtype == torch.float32 for p in rnn.parameters())
+    assert_near(y, rnn(x), 1e-2)
+
+
+def test_autocast_inside_a_compiled_graph():
+    rnn, x = SpatialRNN(6, 5), torch.randn(2, 6, 4, 4)
+    torch._dynamo.reset()
+
+    def forward(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return rnn(x)
+
+    assert torch.equal(torch.compile(forward, fullgraph=True, backend="aot_eager")(x), forward(x))
+
+
+# Which of z, w_hh, cell_params, initial, cont differ among the calls of a vmap.
+SHARES = [
+    ("z",),
+    ("w_hh",),
+    ("z", "w_hh"),
+    ("z", "cont"),
+    ("w_hh", "cont"),
+    ("initial",),
+    ("cell_params", "z"),
+]
+
+
+@pytest.mark.parametrize("batched", SHARES, ids=",".join)
+@pytest.mark.parametrize("cell", ["relu", "ln_relu", "gru", "lstm"])
+def test_vmap_is_the_calls_one_by_one(cell, batched):
+    """Values, and per-call gradients in all that the calls take."""
+    case = ScanCase(cell, "carry_value", FOUR, 2, 3, 2, 3, with_initial=True, with_cont=True)
+    draws = [case.inputs(seed=n) for n in range(3)]
+    if draws[0]["cell_params"] is None:
+        batched = tuple(b for b in batched if b != "cell_params")
+    names = [n for n in NAMES if draws[0][n] is not None]
+    learned = tuple(range(len(names) - 1))  # all but cont
+
+    def energy(*tensors):
+        h = scan(plan=case.plan, cell=cell, **dict(zip(names, tensors, strict=True)))
+        return (h.square().sum(), h)
+
+    stacked = [torch.stack([d[n] for d in draws], 1) if n in batched else draws[0][n] for n in names]
+    both = torch.func.grad(energy, argnums=learned, has_aux=True)
+    got = torch.vmap(both, in_dims=tuple(1 if n in batched else None for n in names))(*stacked)
+    for call, draw in enumerate(draws):
+        tensors = [(draw if n in batched else draws[0])[n].clone().requires_grad_(n != "cont") for n in names]
+        loss, h = energy(*tensors)
+        assert_near(got[1][call], h, 1e-14)
+        want = torch.autograd.grad(loss, tensors[:-1])
+        for name, a, b in zip(names, got[0], want, strict=False):
+            assert_near(a[call], b, 1e-13, name)
+
+
+def test_vmap_in_vmap():
+    case = ScanCase("relu", "reset", ("right", "up"), 2, 2, 3, 4)
+    z = torch.stack([torch.stack([case.inputs(seed=a + b)["z"] for a in (0, 1)]) for b in (2, 4)])
+    w = case.inputs()["w_hh"]
+    got = torch.vmap(torch.vmap(lambda z: scan(z, w, case.plan)))(z)
+    for a in (0, 1):
+        for b in (0, 1):
+            assert torch.equal(got[a, b], scan(z[a, b], w, case.plan))
+
+
+def test_a_jacobian_is_one_batched_backward():
+    case = ScanCase("tanh", "carry", ("right",), 1, 2, 2, 3)
+    z, w = case.inputs()["z"], case.inputs()["w_hh"]
+    want = torch.autograd.functional.jacobian(lambda z: scan(z, w, case.plan), z)
+    for got in (
+        torch.autograd.functional.jacobian(lambda z: scan(z, w, case.plan), z, vectorize=True),
+        torch.func.jacrev(lambda z: scan(z, w, case.plan))(z),
+    ):
+        assert_near(got, want, 1e-14)
+
+
+def test_an_ensemble_of_layers_in_one_call():
+    rnns, x = [SpatialRNN(4, 3, cell="ln_relu") for _ in range(3)], torch.randn(2, 4, 3, 3)
+    for rnn in rnns:
+        torch.nn.init.normal_(rnn.weight_hh, std=0.3)
+    stacked, buffers = torch.func.stack_module_state(rnns)
+    got = torch.vmap(lambda p: torch.func.functional_call(rnns[0], (p, buffers), (x,)))(stacked)
+    for one, rnn in zip(got, rnns, strict=True):
+        assert_near(one, rnn(x), 1e-6)
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_exports_with_any_batch_size(cell):
+    """torch.export keeps the scan as one node; the saved program runs on another batch."""
+    rnn = SpatialRNN(4, 3, cell=cell, directions=("right", "up")).eval()
+    torch.nn.init.normal_(rnn.weight_hh, std=0.3)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(rnn, (torch.randn(2, 4, 3, 5),), dynamic_shapes={"x": {0: batch}})
+    assert sum(node.target is torch.ops.crnn.scan.default for node in program.graph.nodes) == 1
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    for N in (1, 5):
+        x = torch.randn(N, 4, 3, 5)
+        assert torch.equal(loaded(x), rnn(x))
