@@ -56,19 +56,30 @@ def spatial_rnn(
     """
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
+    order = plan(directions, *x.shape[-2:], line_break)
+    z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
+    return combined(scan(z, w_hh, order, cell, params), combine, *x.shape[-2:])
+
+
+def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
+    """What `scan` takes: z [P, N, K, G*D] and the cell's own parameters. Arguments as `spatial_rnn`."""
     (K, GD, D), H, W = w_hh.shape, *x.shape[-2:]
     for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
         C = GD if w is None else w.shape[2]
         if map_.dim() != 4 or map_.shape[1] != C:
             raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(map_.shape)}")
-    order, params = plan(directions, H, W, line_break), None
+    params = None
     if gain is not None:  # [K, 2, D]
         params = torch.stack([gain, torch.zeros_like(gain) if bias is None else bias.expand(K, D)], 1)
         bias = None
     z = project(x, w_ih, bias)  # [N, P, 1 or K, G*D]
     for parent, w in zip(parents, w_cs, strict=True):
         z = z + from_parent(parent, w, H, W)
-    h = scan(z.expand(-1, -1, K, -1).transpose(0, 1), w_hh, order, cell, params)  # [P, N, K, D]
+    return z.expand(-1, -1, K, -1).transpose(0, 1), params
+
+
+def combined(h: Tensor, combine: str, H: int, W: int) -> Tensor:
+    """The map [N, D or K*D, H, W] of the states h [P, N, K, D] (Zuo 2015, eq. 7)."""
     h = h.flatten(2) if combine == "concat" else h.sum(2) if combine == "sum" else h.mean(2)
     return h.permute(1, 2, 0).unflatten(2, (H, W))
 
