@@ -102,6 +102,10 @@ class Layer(nn.Module):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
+    def uses(self, index: int) -> int:
+        """How often the layer uses a blob: more than once where it stands for an unrolled net."""
+        return 1
+
 
 def check_count(what: str, count: int, limits: tuple[int, int | None]) -> None:
     """Raises ValueError unless `count` bottoms or tops are allowed."""

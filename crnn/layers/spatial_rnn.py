@@ -1,14 +1,26 @@
 """SpatialRNN: the recurrent layer of C-RNN (Zuo et al. 2015), L-RNN and C-HRNN."""
 
-from crnn.ops import plan, spatial_rnn
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from crnn.ops import plan, spatial_rnn, windows
 from crnn.ops.reference import CELLS
-from crnn.ops.spatial import COMBINE, check_input
+from crnn.ops.spatial import COMBINE, check_input, combined, spatial_input
 from crnn.proto import pb
 
 from .base import Layer, check_axes, register
 from .fillers import fill
 
 FOUR = ("right", "left", "down", "up")
+
+
+@dataclass
+class Window:
+    """The window that learns; `states` are what the windows before left, None at the start of a batch."""
+
+    index: int
+    states: Tensor | None = None
 
 
 @register("SpatialRNN")
@@ -21,6 +33,9 @@ class SpatialRNN(Layer):
     blobs:      W_ih [K, G*D, C], b [K, G*D] (with bias_term; neither with project_input: false; K = 1 with
                 share_input), W_hh [K, G*D, D]; K directions, G gates; with the cell ln_relu gain [K, D],
                 which starts at 1; then a W_cs [K, G*D, D'] for each parent.
+
+    While `window` is set (by the solver, for window_update), only that window of each direction is computed
+    with gradient; the other regions' states pass on as they are (Zuo 2015, section 3.2.3).
     """
 
     bottoms = (1, None)
@@ -39,6 +54,8 @@ class SpatialRNN(Layer):
         for field, value, known in (("cell", cell, CELLS), ("combine", p.combine, COMBINE)):
             if value not in known:
                 raise ValueError(f"unknown {field} {value!r}; known: {', '.join(known)}")
+        if p.future_state not in windows.FUTURE:
+            raise ValueError(f"unknown future_state {p.future_state!r}; known: {', '.join(windows.FUTURE)}")
         if p.num_output < 1:
             raise ValueError("spatial_rnn_param needs num_output, the number of hidden channels D")
         K, D, rows = len(directions), p.num_output, CELLS[cell].gates * p.num_output
@@ -49,6 +66,8 @@ class SpatialRNN(Layer):
             "cell": cell,
             "combine": p.combine,
         }
+        self.future_state, self.regions = p.future_state, H * W
+        self.window: Window | None = None
         inputs = 1 if p.share_input else K
         # Which arguments of `spatial_rnn` the blobs are, in their order.
         self.roles = []
@@ -77,4 +96,32 @@ class SpatialRNN(Layer):
                 named[role].append(blob)
             else:
                 named[role] = blob
-        return (spatial_rnn(x, **named, **self.settings, parents=parents),)
+        if self.window is None:
+            return (spatial_rnn(x, **named, **self.settings, parents=parents),)
+        return (self.forward_window(x, named, parents),)
+
+    def count_windows(self) -> int:
+        """Lines of every direction. Raises ValueError if they differ."""
+        H, W = self.top_shapes[0][2:]
+        return windows.count(plan(self.settings["directions"], H, W, self.settings["line_break"]))
+
+    def open_window(self, index: int) -> None:
+        """From now on window `index` of a new batch learns; `window = None` ends it."""
+        self.window = Window(index)
+
+    def forward_window(self, x, named, parents):
+        """The map with one window computed anew; leaves its states for the next."""
+        z, params = spatial_input(x, gain=named.pop("gain", None), parents=parents, **named)
+        H, W = x.shape[2:]
+        order = plan(self.settings["directions"], H, W, self.settings["line_break"])
+        scan = (z, named["w_hh"], order, self.settings["cell"], params)
+        window = self.window
+        if window.states is None:
+            window.states = windows.start(*scan, window.index, self.future_state, x)
+        states = windows.step(*scan, window.index, window.states)
+        window.states = states.detach()
+        return combined(states[0], self.settings["combine"], H, W)
+
+    def uses(self, index: int) -> int:
+        """Layers that share the blob in the unrolled net: one a region; for gain and W_cs, one."""
+        return self.regions if self.roles[index] in ("w_ih", "bias", "w_hh") else 1

@@ -70,13 +70,24 @@ class Net(nn.Module):
         for node in self.nodes:
             if node.layer.source:
                 self.blobs.update(self.source(node, given))
-                continue
-            bottoms = [
-                self.blobs[name] if passes else self.blobs[name].detach()
-                for name, passes in zip(node.bottoms, node.passes_gradient, strict=True)
-            ]
-            self.blobs.update(zip(node.tops, run(node, bottoms), strict=True))
+            else:
+                self.run(node)
         return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
+
+    def rerun(self, first: str) -> dict[str, Tensor]:
+        """Runs layer `first` and all after it but sources again, on the blobs of the last forward."""
+        start = [node.layer.name for node in self.nodes].index(first)
+        for node in self.nodes[start:]:
+            if not node.layer.source:
+                self.run(node)
+        return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
+
+    def run(self, node: Node) -> None:
+        bottoms = [
+            self.blobs[name] if passes else self.blobs[name].detach()
+            for name, passes in zip(node.bottoms, node.passes_gradient, strict=True)
+        ]
+        self.blobs.update(zip(node.tops, run(node, bottoms), strict=True))
 
     def given(self, args, blobs: dict) -> dict:
         """The caller's blobs by name; ValueError for a name or a number of axes that is wrong."""

@@ -17,6 +17,7 @@ class Param:
     name: str  # the shared name, or ""
     lr_mult: float | None  # None while no sharer has stated it
     decay_mult: float | None
+    uses: int = 1  # layers that share it, each unrolled step of a recurrent layer counted
 
     @property
     def layer(self) -> str:
@@ -49,7 +50,7 @@ class Sharing:
             if not layer.blobs[index].requires_grad:
                 lr_mult = 0.0  # statistics, as BatchNorm's: no solver may touch them
             decay_mult = spec.decay_mult if spec.HasField("decay_mult") else None
-            param = Param(layer, index, spec.name, lr_mult, decay_mult)
+            param = Param(layer, index, spec.name, lr_mult, decay_mult, layer.uses(index))
             self.params.append(param)
             if spec.name:
                 self.owners[spec.name] = param
@@ -74,6 +75,7 @@ class Sharing:
                 )
             setattr(owner, field, value)
         layer.blobs.share(index, owner.parameter)
+        owner.uses += layer.uses(index)
 
     def finish(self) -> list[Param]:
         """All owners; multipliers that nobody stated are 1, and lr_mult 0 stops the gradient."""

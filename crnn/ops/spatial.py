@@ -56,14 +56,14 @@ def spatial_rnn(
     """
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
-    order = plan(directions, *x.shape[-2:], line_break)
     z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
-    return combined(scan(z, w_hh, order, cell, params), combine, *x.shape[-2:])
+    H, W = x.shape[2:]
+    return combined(scan(z, w_hh, plan(directions, H, W, line_break), cell, params), combine, H, W)
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
     """What `scan` takes: z [P, N, K, G*D] and the cell's own parameters. Arguments as `spatial_rnn`."""
-    (K, GD, D), H, W = w_hh.shape, *x.shape[-2:]
+    K, GD, D = w_hh.shape
     for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
         C = GD if w is None else w.shape[2]
         if map_.dim() != 4 or map_.shape[1] != C:
@@ -74,7 +74,7 @@ def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[
         bias = None
     z = project(x, w_ih, bias)  # [N, P, 1 or K, G*D]
     for parent, w in zip(parents, w_cs, strict=True):
-        z = z + from_parent(parent, w, H, W)
+        z = z + from_parent(parent, w, *x.shape[2:])
     return z.expand(-1, -1, K, -1).transpose(0, 1), params
 
 

@@ -23,14 +23,18 @@ class Param:
         return self.blob.grad if self.lr_mult else None
 
 
-def collect(net, histories: int) -> list[Param]:
-    """The net's learnable blobs in Caffe's order, each with `histories` zero tensors of its shape."""
+def collect(net, histories: int, legacy_shared_decay: bool = False) -> list[Param]:
+    """The net's learnable blobs in Caffe's order, each with `histories` zero tensors of its shape.
+
+    legacy_shared_decay: a shared blob decays once for each layer (and unrolled step) that uses it, as in
+    Caffe before August 2015 (BVLC/caffe pull request 2866).
+    """
     return [
         Param(
             name=f"{record.layer}[{record.index}]",
             blob=record.parameter,
             lr_mult=record.lr_mult,
-            decay_mult=record.decay_mult,
+            decay_mult=record.decay_mult * (record.uses if legacy_shared_decay else 1),
             history=[torch.zeros_like(record.parameter, requires_grad=False) for _ in range(histories)],
         )
         for record in net.params

@@ -28,6 +28,7 @@ from crnn.solver.events import (
     Stepped,
     outputs_of,
 )
+from crnn.solver.windows import KINDS, Windows
 
 Feed = Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
 
@@ -81,8 +82,9 @@ class Solver:
         for path in (path for entry in self.param.weights for path in entry.split(",") if path):
             self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
             self.note("weights.py", str(weights.load(self.net, path)), shown=True)
-        self.params = params.collect(self.net, self.rule.histories)
-        self.groups = params.group(self.params)
+        self.params = params.collect(self.net, self.rule.histories, self.param.legacy_shared_decay)
+        kind = self.param.window_update
+        self.windows = None if kind == "accumulate" else Windows(self.net, kind)
         self.note("solver.cpp:57", "Solver scaffolding done.")
 
     def note(self, where: str, text: str, shown: bool = False) -> None:
@@ -121,7 +123,7 @@ class Solver:
             return
         if _due(self.iter, self.param.display):
             with torch.no_grad():
-                self._forward(self.net, {})
+                self.forward({})
                 self.losses.append(float(self.net.loss()))
             self.note("solver.cpp:327", f"Iteration {self.iter}, loss = {self.smoothed_loss:g}")
         if _due(self.iter, self.param.test_interval):
@@ -150,8 +152,8 @@ class Solver:
 
     def _iterate(self, feeds: Iterable[Mapping[str, Tensor]]) -> None:
         """Forward and backward iter_size times, display, update."""
-        outputs, images = self._accumulate(feeds)
         rate, step = lr_policy.rate(self.param, self.iter, self.current_step)
+        outputs, images = self._accumulate(feeds, rate)
         self._emit(Stepped(self.iter, self.smoothed_loss, images))
         displayed = _due(self.iter, self.param.display)
         if displayed:
@@ -161,33 +163,46 @@ class Solver:
         if displayed:
             self.note("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
         self.current_step = step
-        self._update(rate)
+        self.update(self.params, rate)
         self.iter += 1
 
-    def _accumulate(self, feeds) -> tuple[Mapping[str, Tensor], int]:
+    def _accumulate(self, feeds, rate: float) -> tuple[Mapping[str, Tensor], int]:
         """Leaves the summed diffs in the blobs; returns the last pass's outputs and the number of images."""
         for param in self.params:
             param.blob.grad = None
         total, images = 0.0, 0
         for _ in range(self.param.iter_size):
-            outputs = self._forward(self.net, next(feeds))
-            loss = self.net.loss()
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss is {value:g} at iteration {self.iter}: stopped before the update; "
-                    f"{self.last_good()}"
-                )
-            if loss.requires_grad:
-                loss.backward()
-            total += value
+            feed = next(feeds)
+            if self.windows:
+                outputs = self.windows.run(self, feed, rate)
+            else:
+                outputs = self.forward(feed)
+                self.backward()
+            total += self._loss
             images += next((len(blob) for blob in self.net.blobs.values() if blob.dim()), 0)
         self.losses.append(total / self.param.iter_size)
         self._since = (self._since[0] + 1, self._since[1] + images)
         return outputs, images
 
-    def _forward(self, net, feed: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return net(**{name: torch.as_tensor(blob, device=self.device) for name, blob in feed.items()})
+    def forward(self, feed: Mapping[str, Tensor], net=None) -> Mapping[str, Tensor]:
+        """The outputs of `net`, by default the train net; `feed` takes the place of what its sources make."""
+        on_device = {name: torch.as_tensor(blob, device=self.device) for name, blob in feed.items()}
+        return (self.net if net is None else net)(**on_device)
+
+    def backward(self, inputs: list[Tensor] | None = None) -> None:
+        """Adds the train net's diffs, to `inputs` alone if given.
+
+        Raises FloatingPointError for a loss that is not finite.
+        """
+        loss = self.net.loss()
+        self._loss = loss.item()
+        if not math.isfinite(self._loss):
+            raise FloatingPointError(
+                f"the loss is {self._loss:g} at iteration {self.iter}: stopped before the update; "
+                f"{self.last_good()}"
+            )
+        if loss.requires_grad:
+            loss.backward(inputs=inputs)
 
     def _display(self, rate: float, outputs: Mapping[str, Tensor]) -> None:
         now = time.monotonic()
@@ -207,16 +222,17 @@ class Solver:
         )
         self._since, self._displayed = (0, 0), now
 
-    def _update(self, rate: float) -> None:
+    def update(self, some: list[params.Param], rate: float) -> None:
+        """Moves `some` of the parameters by their diffs."""
         limit = self.param.clip_gradients
-        clipped = sgd.clip(self.params, limit) if limit >= 0 else None
+        clipped = sgd.clip(some, limit) if limit >= 0 else None
         if clipped:
             self.note(
                 "sgd_solver.cpp:93",
                 f"Gradient clipping: scaling down gradients (L2 norm {clipped[0]:g} > {limit:g}) "
                 f"by scale factor {clipped[1]:g}",
             )
-        sgd.apply(self.groups, self.rule, self.param, rate, self.iter)
+        sgd.apply(params.group(some), self.rule, self.param, rate, self.iter)
 
     @property
     def smoothed_loss(self) -> float:
@@ -243,7 +259,7 @@ class Solver:
             if self.stopped:
                 self.note("solver.cpp:395", "Test interrupted.")
                 return ()
-            outputs = self._forward(net, next(feeds))
+            outputs = self.forward(next(feeds), net)
             loss += float(net.loss()) / batches if net.loss_weights else 0.0
             values = outputs_of(net, outputs)
             sums = [s + v.value for s, v in zip(sums or [0.0] * len(values), values, strict=True)]
@@ -286,11 +302,13 @@ def check(param: pb.SolverParameter) -> None:
             raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
     if param.snapshot_format == pb.SolverParameter.HDF5:
         raise ValueError("snapshot_format HDF5 is not supported; use BINARYPROTO")
-    for field in ("snapshot_diff", "debug_info", "legacy_shared_decay"):
+    for field in ("snapshot_diff", "debug_info"):
         if getattr(param, field):
             raise ValueError(f"{field} is not supported; remove it")
-    if param.window_update != "accumulate":
-        raise ValueError(f"window_update {param.window_update!r} is not supported; known: accumulate")
+    if param.window_update not in KINDS:
+        raise ValueError(f"unknown window_update {param.window_update!r}; known: {', '.join(KINDS)}")
+    if param.window_update == "sequential" and param.iter_size > 1:
+        raise ValueError('window_update: "sequential" updates after every window: it needs iter_size 1')
 
 
 def _due(iteration: int, interval: int) -> bool:

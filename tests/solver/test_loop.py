@@ -198,7 +198,8 @@ def test_clipping_is_told():
         ('lr_policy: "stepped" net: "a"', "unknown lr_policy 'stepped'; did you mean 'step'"),
         ('lr_policy: "fixed" net: "a" snapshot_format: HDF5', "HDF5 is not supported"),
         ('lr_policy: "fixed" net: "a" debug_info: true', "debug_info is not supported; remove it"),
-        ('lr_policy: "fixed" net: "a" window_update: "cycle"', "window_update 'cycle' is not supported"),
+        ('lr_policy: "fixed" net: "a" window_update: "twice"', "unknown window_update 'twice'; known: accum"),
+        ('lr_policy: "fixed" net: "a" window_update: "sequential" iter_size: 2', "needs iter_size 1"),
         ('lr_policy: "fixed" net: "nowhere.prototxt"', "nowhere.prototxt"),
     ],
 )
