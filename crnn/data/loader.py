@@ -15,7 +15,7 @@ import numpy as np
 
 from crnn.data.datum import decode
 from crnn.data.lmdb_reader import LmdbReader
-from crnn.data.transformer import Transformer
+from crnn.data.transformer import VIEWS, Transformer
 
 
 class Records:
@@ -132,16 +132,23 @@ class BatchLoader:
             self._worker = None
 
     def _batches(self):
-        start = (self.skip + self.position) % len(self.source)
-        return _batches(self.source, start, self.transformer, self.batch_size, self.seed, self.position)
+        return _batches(self.source, self.skip, self.transformer, self.batch_size, self.seed, self.position)
 
 
-def _batches(source: Records, start: int, transformer: Transformer, batch_size, seed, position):
+def _batches(source: Records, skip: int, transformer: Transformer, batch_size, seed, position):
     """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
-    items = source.endless(start)
+    count = len(source)
+    items = source.endless((skip + position) % count)
+    # train_views: every image starts with a view drawn for it and goes one further in each pass, so that ten
+    # passes give all its views and a batch holds all kinds.
+    first = np.random.default_rng(seed).integers(VIEWS, size=count) if transformer.views else None
     while True:
         images, labels = source.collect(items, batch_size)
-        data = transformer(images, np.random.default_rng([seed, position]))
+        turns = None
+        if transformer.views:
+            passes, records = np.divmod(skip + position + np.arange(batch_size), count)
+            turns = first[records] + passes
+        data = transformer(images, np.random.default_rng([seed, position]), turns)
         position += batch_size
         yield position, data, labels.astype(np.float32)
 

@@ -23,8 +23,11 @@ class Transformer:
     def __init__(self, param, phase: int, shape: tuple[int, int, int]):
         self.shape = C, H, W = tuple(shape)
         crop = param.crop_size
-        if param.train_views != 1:
-            raise ValueError(f"train_views {param.train_views} is not supported: leave it at 1")
+        if param.train_views not in (1, VIEWS):
+            raise ValueError(f"train_views must be 1 or {VIEWS}, got {param.train_views}")
+        self.views = param.train_views == VIEWS and phase == pb.TRAIN
+        if self.views and param.mirror:
+            raise ValueError(f"train_views: {VIEWS} holds the mirrored views: remove mirror")
         if crop > min(H, W):
             raise ValueError(f"crop_size {crop} is larger than the records, {H} x {W}")
         self.top_shape = (C, crop or H, crop or W)
@@ -33,9 +36,18 @@ class Transformer:
         self.scale = np.float32(param.scale)
         self.mean = _mean(param, self.shape)
 
-    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """float32 [B, C, h, w] of records [B, C, H, W]: in TRAIN cut at random places, in TEST the centre."""
+    def __call__(self, images: np.ndarray, rng: np.random.Generator, turns=None) -> np.ndarray:
+        """float32 [B, C, h, w] of records [B, C, H, W]: in TRAIN cut at random places, in TEST the centre.
+
+        With train_views: 10, record b gives view `turns[b]` mod 10 (its caller counts the passes).
+        """
         top = self._empty_top(images)
+        if self.views:
+            if turns is None:
+                raise ValueError("train_views works with Data layers only: remove it")
+            for image, turn, out in zip(images, turns, top, strict=True):
+                self._cut(image, *self._place(turn % VIEWS), out)
+            return top
         if not (self.mirrors or self.crops):
             return self._cut(images, False, *self._centre(), top)
         # An image draws in Caffe's order: mirrored or not, then the row, then the column.
@@ -50,9 +62,13 @@ class Transformer:
 
         pycaffe's order (python/caffe/io.py, oversample). Without crop_size the five places are one.
         """
+        return self._cut(images, *self._place(v), self._empty_top(images))
+
+    def _place(self, v: int) -> tuple[bool, int, int]:
+        """View v: whether it is mirrored, and its top left pixel."""
         bottom, right = self._last()
         places = [(0, 0), (0, right), (bottom, 0), (bottom, right), self._centre()]
-        return self._cut(images, v >= VIEWS // 2, *places[v % 5], self._empty_top(images))
+        return v >= VIEWS // 2, *places[v % 5]
 
     def _last(self) -> tuple[int, int]:
         """The bottom right place of a crop."""

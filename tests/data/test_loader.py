@@ -275,3 +275,37 @@ def test_what_the_constructor_refuses(loader, tmp_path):
     write(tmp_path / "other", [b"\xff"])
     with pytest.raises(ValueError, match="record b'00000000_x' is not a Datum"):
         Records(tmp_path / "other")
+
+
+VIEWS = pb.TransformationParameter(crop_size=3, train_views=10)
+
+
+def test_ten_train_views_are_ten_passes_with_another_view_each(source, loader):
+    """Every image gives each of its ten views once; a batch holds several kinds."""
+    ten = loader(batch_size=4, transform=VIEWS)
+    images, _ = ten.records(0, 10)
+    views = [[ten.transformer.view(images[i : i + 1], v)[0].tobytes() for v in range(10)] for i in range(10)]
+    seen, kinds = {i: [] for i in range(10)}, set()
+    for _ in range(25):
+        data, label = ten.next()
+        batch = [views[int(i)].index(image.tobytes()) for image, i in zip(data, label, strict=True)]
+        kinds.add(len(set(batch)))
+        for view, i in zip(batch, label.astype(int), strict=True):
+            seen[i].append(view)
+    assert all(sorted(of_image) == list(range(10)) for of_image in seen.values())
+    assert max(kinds) > 1
+
+
+def test_ten_train_views_go_on_at_any_position(loader):
+    """The views depend on seed and position alone, also across a pass's end and with rand_skip."""
+    whole, resumed = (loader(batch_size=3, transform=VIEWS, rand_skip=7) for _ in range(2))
+    batches = [whole.next()[0] for _ in range(9)]
+    resumed.seek(12)
+    for want in batches[4:]:
+        np.testing.assert_array_equal(resumed.next()[0], want)
+
+
+def test_ten_train_views_leave_the_test_phase_alone(loader):
+    views = loader(transform=VIEWS, phase=pb.TEST)
+    plain = loader(transform=pb.TransformationParameter(crop_size=3), phase=pb.TEST)
+    np.testing.assert_array_equal(views.next()[0], plain.next()[0])

@@ -126,7 +126,8 @@ def test_an_empty_batch():
         ("crop_size: 9", "crop_size 9 is larger than the records, 8 x 10"),
         ('mean_file: "m" mean_value: 1', "mean_file and mean_value cannot both be given"),
         ("mean_value: 1 mean_value: 2", "2 mean_value for 3 channels: give 1 or 3"),
-        ("train_views: 10", "train_views 10 is not supported"),
+        ("train_views: 5", "train_views must be 1 or 10, got 5"),
+        ("train_views: 10 mirror: true", "train_views: 10 holds the mirrored views: remove mirror"),
     ],
 )
 def test_parameters_that_do_not_fit(text, message):
