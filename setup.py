@@ -14,6 +14,7 @@ from setuptools import find_packages, setup
 MODE = os.environ.get("CRNN_BUILD", "auto")
 FLAGS = [
     "-O3",
+    "-g0",
     "-fno-math-errno",
     "-fno-trapping-math",  # no value changes; lets the compiler vectorise a choice such as relu's
     "-fvisibility=hidden",

@@ -11,9 +11,9 @@
 // `Cells`.
 #pragma once
 
-#include <cmath>
 #include <string_view>
 
+#include "math.h"
 #include "plan.h"
 
 namespace crnn {
@@ -47,10 +47,6 @@ struct PlainCell {
 constexpr double kLnEps = 1e-5;
 
 template <typename T>
-CRNN_HD T sigmoid(T v) {
-  return T(1) / (T(1) + std::exp(-v));
-}
-template <typename T>
 CRNN_HD T relu(T v) {
   return v < T(0) ? T(0) : v;  // NaN stays NaN, as in torch.relu
 }
@@ -73,7 +69,7 @@ struct TanhCell : PlainCell {  // h = tanh(x + W h)                             
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {
-    f.state[0] = std::tanh(f.x[0] + f.rec[0]);
+    f.state[0] = tanh_of(f.x[0] + f.rec[0]);
   }
   template <typename T>
   CRNN_HD static void backward(const Backward<T>& b) {
@@ -146,7 +142,7 @@ struct GruTanhCell : GruBase {
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {
-    finish(f, std::tanh(f.x[2] + f.rec[2]));
+    finish(f, tanh_of(f.x[2] + f.rec[2]));
   }
   template <typename T>
   CRNN_HD static void backward(const Backward<T>& b) {
@@ -162,13 +158,13 @@ struct LstmCell : PlainCell {
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {
     for (int g = 0; g < 3; ++g) f.saved[g] = sigmoid(f.x[g] + f.rec[g]);
-    f.saved[3] = std::tanh(f.x[3] + f.rec[3]);
+    f.saved[3] = tanh_of(f.x[3] + f.rec[3]);
     f.state[1] = f.saved[1] * f.prev[1] + f.saved[0] * f.saved[3];
-    f.state[0] = f.saved[2] * std::tanh(f.state[1]);
+    f.state[0] = f.saved[2] * tanh_of(f.state[1]);
   }
   template <typename T>
   CRNN_HD static void backward(const Backward<T>& b) {
-    const T i = b.saved[0], f = b.saved[1], o = b.saved[2], g = b.saved[3], t = std::tanh(b.state[1]);
+    const T i = b.saved[0], f = b.saved[1], o = b.saved[2], g = b.saved[3], t = tanh_of(b.state[1]);
     const T dc = b.dstate[1] + b.dstate[0] * o * (T(1) - t * t);
     b.dx[0] = dc * g * i * (T(1) - i);
     b.dx[1] = dc * b.prev[1] * f * (T(1) - f);
@@ -200,6 +196,14 @@ struct HalfGruCell : PlainCell {
 // The one list of cells. A cell is dispatched by name; the names are the ones of Python and of the prototxt.
 template <typename... Cell>
 struct CellList {
+  static constexpr int kCount = sizeof...(Cell);
+
+  // The place of the cell called `name`; kCount where there is none.
+  static constexpr int index(std::string_view name) {
+    int i = 0;
+    (void)((name == Cell::kName ? true : (++i, false)) || ...);
+    return i;
+  }
   // Calls visit(Cell{}) for the cell called `name`; false where there is none.
   template <typename Visit>
   static bool visit(std::string_view name, Visit&& visit) {

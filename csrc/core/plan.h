@@ -10,7 +10,7 @@
 #if defined(__CUDACC__)
 #define CRNN_HD __host__ __device__ __forceinline__
 #else
-#define CRNN_HD inline
+#define CRNN_HD inline __attribute__((always_inline))
 #endif
 
 namespace crnn {

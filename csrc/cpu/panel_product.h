@@ -1,9 +1,10 @@
-// The register-blocked product of panel.h, written with vector types; included by every panel_<name>.cpp
-// after it has chosen the instruction set. Includes nothing of the standard library: an inline function
-// compiled here for a newer machine must not be the copy that the linker keeps for all.
+// Small dense products for the scan: a few rows times a matrix that stays in cache, packed in panels.
+//
+// out = a * matrix; every output is one sum over `inner` in order, so its bits do not depend on how the rows
+// are split into calls. Included by each tile_<name>.cpp after it has chosen the instruction set.
 #pragma once
 
-#include "panel.h"
+#include <cstdint>
 
 namespace crnn {
 namespace {  // internal linkage: each file has its own compilation of everything below
@@ -35,6 +36,7 @@ struct Blocked {
     }
   }
 
+  // a [count, inner] with row stride lda; out [count, panels * kWidth] with row stride ldo.
   static void product(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
       T* out, int64_t ldo) {
     for (int64_t p = 0; p < panels; ++p) {

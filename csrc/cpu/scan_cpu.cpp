@@ -1,8 +1,7 @@
-// The scan on the CPU: a thread takes a tile of sequences through all their steps (scan_tile.h).
+// The scan on the CPU: a thread takes a tile of sequences through all their steps (tile.h).
 //
 //   work     a unit is (direction, tile of chains); a chain is (segment, sample), a segment being the steps
-//   that
-//            nothing enters (forward) or leaves (backward) but through its ends: plan.h
+//            that nothing enters (forward) or leaves (backward) but through its ends: plan.h
 //   memory   the tile's states stay in a buffer of [kTile, D]; W_hh is packed once a call and read from cache
 //   order    units and the sums inside them do not depend on the number of threads: equal bits for any number
 //   cost     gates * D * D multiply-adds per position, and each of z, state (dstate, dz) touched once
@@ -10,19 +9,18 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <algorithm>
 #include <tuple>
-#include <type_traits>
+#include <vector>
 
-#include "scan_tile.h"
+#include "../core/scan.h"
+#include "tile.h"
 
 namespace crnn {
 namespace {
 
 using torch::headeronly::ScalarType;
-
-// float and double compute in themselves, half and bfloat16 in float.
-template <typename S>
-using Compute = std::conditional_t<sizeof(S) == 2, float, S>;
+using OptionalTensor = std::optional<Tensor>;
 
 template <typename SegmentsOf>
 std::vector<Unit> units(const ScanShape& q, SegmentsOf&& segments_of) {
@@ -38,80 +36,115 @@ std::vector<Unit> units(const ScanShape& q, SegmentsOf&& segments_of) {
   return list;
 }
 
-// A call's units on torch's threads; run(cell, unit).
-template <typename Run>
-void parallel_units(const std::string& cell, const std::vector<Unit>& work, Run&& run) {
-  Cells::visit(cell, [&](auto c) {
-    torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t u = begin; u < end; ++u) run(c, work[u]);
-    });
-  });
-}
-
-template <typename T>
-const Panel<T>& choose_panel(const std::string& variant) {
+// Whether the processor has the instructions; the tiles of `name` run on no other.
+bool supported(std::string_view name) {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  const bool avx2 = false;
+  if (name == "avx2") return avx2;
+  if (name == "avx512")
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 #endif
-  if (variant == "portable" || (variant.empty() && !avx2)) return panel_portable<T>();
-  STD_TORCH_CHECK(variant.empty() || variant == "avx2", "crnn::scan: unknown variant '", variant,
-      "' on cpu; known: portable, avx2");
-  STD_TORCH_CHECK(avx2, "crnn::scan: variant 'avx2' needs a processor with AVX2 and FMA");
-  return panel_avx2<T>();
+  return name == "portable";
+}
+
+// The tiles called `variant`; for "" the best that the processor has.
+template <typename S>
+const Tiles<S>& choose(const std::string& variant) {
+  for (const Tiles<S>* tiles : {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()}) {
+    if (!variant.empty() && variant != tiles->name) continue;
+    STD_TORCH_CHECK(variant.empty() || supported(variant), "crnn::scan: this processor cannot run variant '",
+        variant, "'");
+    if (supported(tiles->name)) return *tiles;
+  }
+  STD_TORCH_CHECK(false, "crnn::scan: unknown variant '", variant, "' on cpu; known: avx512, avx2, portable");
 }
 
 template <typename S>
-const S* optional_data(const std::optional<Tensor>& t) {
+const S* optional_data(const OptionalTensor& t) {
   return t ? t->const_data_ptr<S>() : nullptr;
 }
 
-template <typename S>
-Call<S, Compute<S>> make_call(const ScanShape& q, const ScanInputs& in, const std::string& variant) {
-  return {q, choose_panel<Compute<S>>(variant), optional_data<S>(in.cell_params),
-      optional_data<S>(in.initial), optional_data<S>(in.cont)};
+Strides strides(const Tensor& t, int64_t first = 0) {
+  return {t.stride(first), t.stride(first + 1), t.stride(first + 2)};
 }
 
-int64_t first_gates(const std::string& cell) {
-  int64_t gates = 0;
-  Cells::visit(cell, [&](auto c) { gates = c.kFirstGates; });
-  return gates;
+// W_hh of all directions in panels: of phase 0 and, behind it, of phase 1.
+template <typename S>
+struct Packed {
+  std::vector<Compute<S>> values;
+
+  // The matrices as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
+  Packed(const ScanShape& q, const Tensor& whh, int64_t first_gates, bool transposed, Call<S>& call) {
+    const int64_t D = q.D, rows[2] = {first_gates * D, (q.gates - first_gates) * D};
+    int64_t sizes[2];
+    for (int phase : {0, 1})
+      sizes[phase] = transposed ? D * call.padded(rows[phase]) : rows[phase] * call.padded(D);
+    values.resize(q.K * (sizes[0] + sizes[1]));
+    torch::stable::parallel_for(0, q.K, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k)
+        for (int phase : {0, 1}) {
+          const S* matrix = whh.const_data_ptr<S>() + (k * q.gates * D + phase * rows[0]) * D;
+          Compute<S>* out = values.data() + phase * q.K * sizes[0] + k * sizes[phase];
+          transposed ? pack(matrix, D, rows[phase], 1, D, call.width, out)
+                     : pack(matrix, rows[phase], D, D, 1, call.width, out);
+        }
+    });
+    call.packed[0] = values.data(), call.packed[1] = values.data() + q.K * sizes[0];
+  }
+};
+
+template <typename S>
+Call<S> make_call(const ScanShape& q, const ScanInputs& in, int64_t width) {
+  return {q.P, q.N, q.K, q.D, q.plan.data(), optional_data<S>(in.cell_params), optional_data<S>(in.initial),
+      optional_data<S>(in.cont), width, {}};
+}
+
+// run(unit, scratch) for all of `work`, on torch's threads.
+template <typename T, typename Run>
+void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& run) {
+  torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> scratch(scratch_size);
+    for (int64_t u = begin; u < end; ++u) run(work[u], scratch.data());
+  });
 }
 
 template <typename S>
 void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Tensor& z,
     Tensor& state, Tensor& saved) {
-  auto call = make_call<S>(q, in, variant);
-  const int64_t D = q.D, first = first_gates(in.cell);
-  const S* whh = in.whh.const_data_ptr<S>();
-  call.pack_all(0, whh, D, first * D, 1, D);
-  call.pack_all(1, whh + first * D * D, D, (q.gates - first) * D, 1, D);
-  const Values<S> v{
-      z.const_data_ptr<S>(), Strides(z), state.mutable_data_ptr<S>(), saved.mutable_data_ptr<S>()};
-  parallel_units(in.cell, units(q, [](const Direction& d) { return d.value_segments(); }),
-      [&](auto c, const Unit& u) { ForwardTile<decltype(c), S, Compute<S>>{call, u, v}.run(); });
+  const Tiles<S>& tiles = choose<S>(variant);
+  ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), strides(z),
+      state.mutable_data_ptr<S>(), saved.mutable_data_ptr<S>()};
+  int64_t scratch = 0, first_gates = 0;
+  Cells::visit(in.cell,
+      [&](auto c) { scratch = forward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates; });
+  const Packed<S> packed(q, in.whh, first_gates, true, call);
+  const auto tile = tiles.forward[Cells::index(in.cell)];
+  parallel_units<Compute<S>>(units(q, [](const Direction& d) { return d.value_segments(); }), scratch,
+      [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
 }
 
 template <typename S>
-void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& variant,
-    Gradients<S, Compute<S>> g, S* dcell_params) {
-  auto call = make_call<S>(q, in, variant);
-  const int64_t D = q.D, first = first_gates(in.cell), size = q.params * D;
-  const S* whh = in.whh.const_data_ptr<S>();
-  call.pack_all(0, whh, first * D, D, D, 1);
-  call.pack_all(1, whh + first * D * D, (q.gates - first) * D, D, D, 1);
+void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& variant, BackwardCall<S> call,
+    S* dcell_params) {
+  const Tiles<S>& tiles = choose<S>(variant);
+  static_cast<Call<S>&>(call) = make_call<S>(q, in, tiles.width);
+  int64_t scratch = 0, first_gates = 0;
+  Cells::visit(in.cell, [&](auto c) {
+    scratch = backward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates;
+  });
+  const Packed<S> packed(q, in.whh, first_gates, false, call);
   const std::vector<Unit> work = units(q, [](const Direction& d) { return d.gradient_segments(); });
+  const int64_t size = q.params * q.D;
   std::vector<Compute<S>> shares(work.size() * size), sums(q.K * size);
-  g.dparams = shares.data();
-  parallel_units(in.cell, work,
-      [&](auto c, const Unit& u) { BackwardTile<decltype(c), S, Compute<S>>{call, u, g}.run(); });
+  call.dparams = shares.data();
+  const auto tile = tiles.backward[Cells::index(in.cell)];
+  parallel_units<Compute<S>>(
+      work, scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
   for (const Unit& u : work)
     for (int64_t i = 0; i < size; ++i) sums[u.k * size + i] += shares[u.index * size + i];
   std::copy(sums.begin(), sums.end(), dcell_params);
 }
-
-using OptionalTensor = std::optional<Tensor>;
 
 std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh, const OptionalTensor& cell_params,
     const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, std::string cell,
@@ -141,8 +174,8 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const
   Tensor dstart = torch::stable::new_zeros(state, {starts, q.states, q.N, q.K, q.D});
   THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_backward on cpu", AT_WRAP([&] {
     run_backward<scalar_t>(q, in, variant,
-        {state.const_data_ptr<scalar_t>(), saved.const_data_ptr<scalar_t>(),
-            dstate.const_data_ptr<scalar_t>(), Strides(dstate, 1), dstate.stride(0),
+        {{}, state.const_data_ptr<scalar_t>(), saved.const_data_ptr<scalar_t>(),
+            dstate.const_data_ptr<scalar_t>(), strides(dstate, 1), dstate.stride(0),
             dz.mutable_data_ptr<scalar_t>(), initial ? dstart.mutable_data_ptr<scalar_t>() : nullptr,
             nullptr},
         dcell_params.mutable_data_ptr<scalar_t>());

@@ -1,0 +1,102 @@
+// A tile: some chains of one direction, which one thread takes through all their steps.
+//
+// S is the type in memory, T (Compute<S>) the one that computes: S itself, or float for half and bfloat16.
+// Values carried from step to step stay in T. This file says what a tile is given; tile_scan.h computes it,
+// once for each instruction set (tile_<name>.cpp).
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "../core/cells.h"
+
+namespace crnn {
+
+constexpr int64_t kTile = 24;  // chains of a unit: a multiple of every product's rows
+
+template <typename S>
+using Compute = std::conditional_t<sizeof(S) == 2, float, S>;
+
+// Element strides of a [P, N, K, D] tensor; channels are dense.
+struct Strides {
+  int64_t p, n, k;
+};
+
+// Chains first .. first + count - 1 of direction k; a chain is (segment, sample), numbered segment by
+// segment.
+struct Unit {
+  int64_t index, k, first, count;
+  Segments segments;
+};
+
+// What all units of a call share; a missing optional input is null.
+template <typename S>
+struct Call {
+  int64_t P, N, K, D;
+  const Direction* plan;
+  const S *cell_params, *initial, *cont;
+  int64_t width;                // columns of a panel of packed
+  const Compute<S>* packed[2];  // W_hh of each phase, per direction, in panels: pack() below
+
+  int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
+  int64_t plane() const { return P * N * K * D; }  // between two states
+  int64_t initial_at(int64_t j, int64_t n, int64_t k) const { return ((j * N + n) * K + k) * D; }
+  Compute<S> keep(int64_t p, int64_t n) const { return cont ? Compute<S>(cont[p * N + n]) : 1; }
+  int64_t padded(int64_t columns) const { return (columns + width - 1) / width * width; }
+};
+
+template <typename S>
+struct ForwardCall : Call<S> {
+  const S* z;
+  Strides zs;
+  S *state, *saved;
+};
+
+// dparams [unit, params, D] takes a unit's share; dstart [segment, states, N, K, D] is null without initial.
+template <typename S>
+struct BackwardCall : Call<S> {
+  const S *state, *saved, *dstate;
+  Strides ds;
+  int64_t dstate_plane;
+  S *dz, *dstart;
+  Compute<S>* dparams;
+};
+
+// Values of T that a unit needs beside its tensors.
+template <typename Cell>
+int64_t forward_scratch(int64_t D, int64_t width) {
+  const int64_t rest = Cell::kGates - Cell::kFirstGates;
+  return kTile * (D * (Cell::kStates + Cell::kSaved + (rest ? 1 : 0) + Cell::kGates) + 2 * width);
+}
+template <typename Cell>
+int64_t backward_scratch(int64_t D, int64_t width) {
+  return kTile * (D * (Cell::kStates + Cell::kGates + 1) + width);
+}
+
+// The tiles of one instruction set: a function a cell, in the order of Cells.
+template <typename S>
+struct Tiles {
+  const char* name;
+  int64_t width;
+  void (*forward[Cells::kCount])(const ForwardCall<S>&, const Unit&, Compute<S>* scratch);
+  void (*backward[Cells::kCount])(const BackwardCall<S>&, const Unit&, Compute<S>* scratch);
+};
+
+template <typename S>
+const Tiles<S>& tiles_portable();
+template <typename S>
+const Tiles<S>& tiles_avx2();
+template <typename S>
+const Tiles<S>& tiles_avx512();
+
+// packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros.
+template <typename S, typename T>
+void pack(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
+    int64_t width, T* packed) {
+  for (int64_t first = 0; first < columns; first += width)
+    for (int64_t i = 0; i < inner; ++i)
+      for (int64_t c = first; c < first + width; ++c)
+        *packed++ = c < columns ? T(matrix[i * row_stride + c * column_stride]) : T(0);
+}
+
+}  // namespace crnn

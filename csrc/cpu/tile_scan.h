@@ -1,0 +1,290 @@
+// The scan of one tile (tile.h), forward and backward. Included by each tile_<name>.cpp after it has chosen
+// the instruction set; includes nothing of the standard library: an inline function compiled here for a newer
+// processor must not be the copy that the linker keeps for all.
+#pragma once
+
+#include "panel_product.h"
+#include "tile.h"
+
+namespace crnn {
+namespace {
+
+template <typename T>
+void copy(const T* from, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+// Mean and 1 / sqrt(variance + eps) of a row.
+template <typename T>
+struct Normaliser {
+  T mean = 0, scale = 0;
+  template <typename Row>
+  Normaliser(int64_t D, Row&& a) {
+    T sum = 0, squares = 0;
+    for (int64_t d = 0; d < D; ++d) sum += a(d);
+    mean = sum / T(D);
+    for (int64_t d = 0; d < D; ++d) squares += (a(d) - mean) * (a(d) - mean);
+    scale = T(1) / T(__builtin_sqrt(squares / T(D) + T(kLnEps)));
+  }
+};
+
+// What forward and backward share: where a chain is, and the product with W_hh.
+template <typename Cell, typename S, typename Product, typename Call>
+struct Tile {
+  using T = Compute<S>;
+  static constexpr int kRest = Cell::kGates - Cell::kFirstGates;  // gates of phase 1
+  const Call& c;
+  const Unit& u;
+  const Direction& dir;
+  const int64_t D, size;  // size: of one state of all chains
+
+  Tile(const Call& call, const Unit& unit)
+      : c(call), u(unit), dir(call.plan[unit.k]), D(call.D), size(unit.count * call.D) {}
+
+  int64_t sample(int64_t b) const { return (u.first + b) % c.N; }
+  int64_t step(int64_t b, int64_t t) const { return (u.first + b) / c.N * u.segments.steps + t; }
+  int64_t position(int64_t b, int64_t t) const { return dir.position(step(b, t)); }
+
+  // out [count, padded(columns)] = a [count, inner] (row stride lda) times the packed matrix of the phase
+  void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out) const {
+    const int64_t width = c.padded(columns);
+    const T* packed = c.packed[phase] + u.k * inner * width;
+    Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, out, width);
+  }
+};
+
+template <typename Cell, typename S, typename Product>
+struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
+  using Base = Tile<Cell, S, Product, ForwardCall<S>>;
+  using Base::c, Base::D, Base::kRest, Base::position, Base::sample, Base::size, Base::u;
+  using T = Compute<S>;
+  const int64_t columns[2] = {c.padded(Cell::kFirstGates * D), c.padded(kRest * D)};
+  T* const before;                                  // [states, count, D]
+  T* const kept = before + Cell::kStates * size;    // [saved, count, D], between the phases
+  T* const operand = kept + Cell::kSaved * size;    // [count, D] of phase 1
+  T* const rec[2] = {operand + (kRest ? size : 0),  // [count, columns] of each phase
+      operand + (kRest ? size : 0) + u.count * columns[0]};
+
+  ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {}
+
+  void run() {
+    for (int64_t i = 0; i < Cell::kStates * size; ++i) before[i] = 0;
+    for (int64_t i = 0; i < u.count * (columns[0] + columns[1]); ++i) rec[0][i] = 0;
+    if (c.initial)
+      for (int j = 0; j < Cell::kStates; ++j)
+        for (int64_t b = 0; b < u.count; ++b)
+          for (int64_t d = 0; d < D; ++d)
+            before[j * size + b * D + d] = c.initial[c.initial_at(j, sample(b), u.k) + d];
+    for (int64_t t = 0; t < u.segments.steps; ++t) {
+      if (c.cont) apply_cont(t);
+      const bool carried = t > 0 || c.initial;  // else h is 0, and so is its product
+      if (carried) this->product(0, D, Cell::kFirstGates * D, before, D, rec[0]);
+      if constexpr (kRest > 0) {
+        for (int64_t b = 0; b < u.count; ++b) first_phase(b, t);
+        if (carried) this->product(1, D, kRest * D, operand, D, rec[1]);
+      }
+      for (int64_t b = 0; b < u.count; ++b) finish(b, t);
+    }
+  }
+
+  void apply_cont(int64_t t) {
+    for (int64_t b = 0; b < u.count; ++b) {
+      const T keep = c.keep(position(b, t), sample(b));
+      for (int j = 0; j < Cell::kStates; ++j)
+        for (int64_t d = 0; d < D; ++d) before[j * size + b * D + d] *= keep;
+    }
+  }
+
+  const S* input(int64_t b, int64_t t) const {
+    return c.z + position(b, t) * c.zs.p + sample(b) * c.zs.n + u.k * c.zs.k;
+  }
+
+  void first_phase(int64_t b, int64_t t) {
+    const S* in = input(b, t);
+    const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * D;
+    T *kept_row = kept + b * D, *operand_row = operand + b * D;
+    const int64_t D = this->D, size = this->size;
+#pragma GCC ivdep  // the rows are of different buffers
+    for (int64_t d = 0; d < D; ++d) {
+      T x[Cell::kGates], r[Cell::kGates], saved[Cell::kSaved + 1] = {};
+      for (int g = 0; g < Cell::kFirstGates; ++g) x[g] = in[g * D + d], r[g] = rec_row[g * D + d];
+      const T prev = before_row[d];
+      operand_row[d] = Cell::operand(Forward<T>{x, r, &prev, nullptr, nullptr, saved});
+      for (int i = 0; i < Cell::kSaved; ++i) kept_row[i * size + d] = saved[i];
+    }
+  }
+
+  void finish(int64_t b, int64_t t) {
+    const S *in = input(b, t), *params = c.cell_params + u.k * Cell::kParams * D;
+    const int64_t at = c.row(position(b, t), sample(b), u.k);
+    S *state_row = c.state + at * D, *saved_row = c.saved + at * Cell::kSaved * D;
+    const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
+    T* before_row = before + b * D;
+    T mean = 0, scale = 1;
+    if constexpr (Cell::kNormalised) {
+      const Normaliser<T> norm(D, [&](int64_t d) { return T(in[d]) + rec0[d]; });
+      mean = norm.mean, scale = norm.scale;
+    }
+    const int64_t D = this->D, size = this->size, plane = c.plane();
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) {
+      T x[Cell::kGates], r[Cell::kGates], prev[Cell::kStates], p[Cell::kParams + 1], now[Cell::kStates];
+      T saved[Cell::kSaved + 1];
+      for (int g = 0; g < Cell::kGates; ++g) {
+        x[g] = in[g * D + d];
+        r[g] = g < Cell::kFirstGates ? rec0[g * D + d] : rec1[(g - Cell::kFirstGates) * D + d];
+      }
+      for (int j = 0; j < Cell::kStates; ++j) prev[j] = before_row[j * size + d];
+      for (int i = 0; i < Cell::kParams; ++i) p[i] = params[i * D + d];
+      if constexpr (kRest > 0)
+        for (int i = 0; i < Cell::kSaved; ++i) saved[i] = kept_row[i * size + d];
+      if constexpr (Cell::kNormalised) saved[0] = x[0] + r[0], x[0] = (saved[0] - mean) * scale, r[0] = 0;
+      Cell::forward(Forward<T>{x, r, prev, p, now, saved});
+      for (int j = 0; j < Cell::kStates; ++j)
+        state_row[j * plane + d] = now[j], before_row[j * size + d] = now[j];
+      for (int i = 0; i < Cell::kSaved; ++i) saved_row[i * D + d] = saved[i];
+    }
+  }
+};
+
+template <typename Cell, typename S, typename Product>
+struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
+  using Base = Tile<Cell, S, Product, BackwardCall<S>>;
+  using Base::c, Base::D, Base::dir, Base::kRest, Base::sample, Base::size, Base::u;
+  using T = Compute<S>;
+  // Where a chain's step stands, and the states before it: state j at before + j * between; null for zeros.
+  struct Place {
+    int64_t p, n, row, between;
+    const S* before;
+    T keep;
+  };
+
+  const int64_t gates = Cell::kGates * D, columns = c.padded(D);
+  T* const carry;                              // [states, count, D]
+  T* const dx = carry + Cell::kStates * size;  // [count, gates]
+  T* const share = dx + u.count * gates;       // [count, columns]: dx times W_hh
+  Place places[kTile];                         // of the current step
+
+  BackwardTile(const BackwardCall<S>& call, const Unit& unit, T* scratch)
+      : Base(call, unit), carry(scratch) {}
+
+  Place place(int64_t b, int64_t t) const {
+    const int64_t n = sample(b), s = this->step(b, t), p = dir.position(s), row = c.row(p, n, u.k);
+    const T keep = c.keep(p, n);
+    if (dir.value_crosses(s))
+      return {p, n, row, c.plane(), c.state + c.row(dir.position(s - 1), n, u.k) * D, keep};
+    if (c.initial) return {p, n, row, c.N * c.K * D, c.initial + c.initial_at(0, n, u.k), keep};
+    return {p, n, row, 0, nullptr, keep};
+  }
+
+  void run() {
+    for (int64_t i = 0; i < Cell::kStates * size; ++i) carry[i] = 0;
+    for (int64_t t = u.segments.steps - 1; t >= 0; --t) {
+      for (int64_t b = 0; b < u.count; ++b) {
+        places[b] = place(b, t);
+        places[b].before ? begin<true>(b, places[b]) : begin<false>(b, places[b]);
+      }
+      if constexpr (kRest > 0) {
+        this->product(1, kRest * D, D, dx + Cell::kFirstGates * D, gates, share);
+        for (int64_t b = 0; b < u.count; ++b) first_phase(b, places[b]);
+      }
+      for (int64_t b = 0; b < u.count; ++b)
+        for (int64_t i = 0; i < gates; ++i) c.dz[places[b].row * gates + i] = dx[b * gates + i];
+      if (t == 0 && !c.dstart) return;
+      this->product(0, Cell::kFirstGates * D, D, dx, gates, share);
+      for (int64_t b = 0; b < u.count; ++b) carry_on(b, places[b].keep);
+    }
+    for (int64_t b = 0; b < u.count; ++b) store_start(b);
+  }
+
+  template <bool kBefore>  // whether there are states before; else they are zero
+  void begin(int64_t b, const Place& at) {
+    const S *state_row = c.state + at.row * D, *saved_row = c.saved + at.row * Cell::kSaved * D;
+    const S* ds_row = c.dstate + at.p * c.ds.p + at.n * c.ds.n + u.k * c.ds.k;
+    const S *params = c.cell_params + u.k * Cell::kParams * D, *before = at.before;
+    T *dx_row = dx + b * gates, *dparams = c.dparams + u.index * Cell::kParams * D,
+      *carry_row = carry + b * D;
+    T mean = 0, scale = 1;
+    if constexpr (Cell::kNormalised) {
+      const Normaliser<T> norm(D, [&](int64_t d) { return T(saved_row[d]); });
+      mean = norm.mean, scale = norm.scale;
+    }
+    const int64_t D = this->D, size = this->size, plane = c.plane(), between = at.between;
+    const int64_t dstate_plane = c.dstate_plane;
+    const T keep = at.keep;
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) {
+      T now[Cell::kStates], prev[Cell::kStates], saved[Cell::kSaved + 1], p[Cell::kParams + 1];
+      T ds[Cell::kStates], dgate[Cell::kGates] = {}, dprev[Cell::kStates] = {}, dp[Cell::kParams + 1];
+      for (int j = 0; j < Cell::kStates; ++j) {
+        now[j] = state_row[j * plane + d], prev[j] = kBefore ? keep * T(before[j * between + d]) : T(0);
+        ds[j] = carry_row[j * size + d] + T(ds_row[j * dstate_plane + d]);
+      }
+      for (int i = 0; i < Cell::kSaved; ++i) saved[i] = saved_row[i * D + d];
+      for (int i = 0; i < Cell::kParams; ++i) p[i] = params[i * D + d];
+      if constexpr (Cell::kNormalised) saved[0] = (saved[0] - mean) * scale;
+      Cell::backward(Backward<T>{now, prev, saved, p, ds, dgate, dprev, dp});
+      for (int i = 0; i < Cell::kGates; ++i) dx_row[i * D + d] = dgate[i];
+      for (int j = 0; j < Cell::kStates; ++j) carry_row[j * size + d] = dprev[j];
+      for (int i = 0; i < Cell::kParams; ++i) dparams[i * D + d] += dp[i];
+    }
+    if constexpr (Cell::kNormalised) through_norm(dx_row, saved_row, mean, scale);
+  }
+
+  // From d n of n = (a - mean) * scale to d a.
+  void through_norm(T* dn, const S* a, T mean, T scale) const {
+    T sum = 0, along = 0;
+    for (int64_t d = 0; d < D; ++d) sum += dn[d], along += dn[d] * (T(a[d]) - mean) * scale;
+    for (int64_t d = 0; d < D; ++d)
+      dn[d] = scale * (dn[d] - sum / T(D) - (T(a[d]) - mean) * scale * along / T(D));
+  }
+
+  void first_phase(int64_t b, const Place& at) {
+    const S *saved_row = c.saved + at.row * Cell::kSaved * D, *before = at.before;
+    T *dx_row = dx + b * gates, *share_row = share + b * columns, *carry_row = carry + b * D;
+    const int64_t D = this->D;
+    const T keep = at.keep;
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) {
+      T saved[Cell::kSaved + 1], dgate[Cell::kGates];
+      const T prev = before ? keep * T(before[d]) : T(0);
+      for (int i = 0; i < Cell::kSaved; ++i) saved[i] = saved_row[i * D + d];
+      for (int i = 0; i < Cell::kGates; ++i) dgate[i] = dx_row[i * D + d];
+      Cell::backward_operand(
+          Backward<T>{nullptr, &prev, saved, nullptr, nullptr, dgate, carry_row + d, nullptr}, share_row[d]);
+      for (int i = 0; i < Cell::kFirstGates; ++i) dx_row[i * D + d] = dgate[i];
+    }
+  }
+
+  void carry_on(int64_t b, T keep) {
+    T *carry_row = carry + b * D, *share_row = share + b * columns;
+    const int64_t D = this->D, size = this->size;
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) carry_row[d] = keep * (carry_row[d] + share_row[d]);
+    for (int j = 1; j < Cell::kStates; ++j)
+      for (int64_t d = 0; d < D; ++d) carry_row[j * size + d] *= keep;
+  }
+
+  // Only segments that start from `initial` have a share in its gradient.
+  void store_start(int64_t b) const {
+    const int64_t segment = (u.first + b) / c.N;
+    if (dir.value_crosses(segment * u.segments.steps)) return;
+    S* out = c.dstart + segment * Cell::kStates * c.N * c.K * D;
+    for (int j = 0; j < Cell::kStates; ++j)
+      for (int64_t d = 0; d < D; ++d) out[c.initial_at(j, sample(b), u.k) + d] = carry[j * size + b * D + d];
+  }
+};
+
+// The table that tile.h declares.
+template <typename S, typename Product, typename... Cell>
+constexpr Tiles<S> tiles_of(const char* name, CellList<Cell...>) {
+  return {name, Product::kWidth, {+[](const ForwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
+            ForwardTile<Cell, S, Product>(c, u, scratch).run();
+          }...},
+      {+[](const BackwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
+        BackwardTile<Cell, S, Product>(c, u, scratch).run();
+      }...}};
+}
+
+}  // namespace
+}  // namespace crnn

@@ -1,0 +1,85 @@
+"""The tiles of every instruction set, on shapes that do not divide them, and their exp and tanh."""
+
+import pytest
+import torch
+
+from crnn.ops import backends, plan, reference, scan, scan_states, use_backend
+from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near
+
+pytestmark = pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
+ODD = [  # N, H, W, D
+    (1, 2, 3, 19), (5, 2, 3, 19), (6, 2, 3, 19), (24, 2, 3, 19), (25, 2, 3, 19), (257, 2, 2, 8),
+    (5, 1, 4, 7), (5, 4, 1, 72), (2, 2, 2, 1), (3, 2, 2, 200), (2, 2, 2, 256), (2, 2, 2, 300),
+]  # fmt: skip
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def variant(request):
+    """A variant that this processor can run."""
+    try:
+        scan(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 1, 1, 0), variant=request.param)
+    except RuntimeError as error:
+        assert f"this processor cannot run variant '{request.param}'" in str(error)
+        pytest.skip(f"needs an x86 processor with {request.param.upper()}")
+    return request.param
+
+
+def check(case, dtype, variant):
+    inputs = case.inputs(dtype)
+    results = []
+    for backend, precision in (("reference", torch.float64), ("cpu", dtype)):
+        given = {k: None if v is None else v.to(precision) for k, v in inputs.items()}
+        leaves = {k: v.requires_grad_() for k, v in given.items() if v is not None and k != "cont"}
+        options = {"variant": variant} if backend == "cpu" else {}
+        with use_backend(backend):
+            state = scan_states(plan=case.plan, cell=case.cell, **given, **options)
+        dstate = torch.randn(state.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        results.append([state, *torch.autograd.grad(state, list(leaves.values()), dstate.to(precision))])
+    for name, want, got in zip(["state", *leaves], *results, strict=True):
+        assert_near(got, want, SCAN_TOLERANCE[dtype], name)
+
+
+@pytest.mark.parametrize("shape", ODD, ids=str)
+def test_shapes_that_do_not_divide_the_tiles(variant, shape):
+    check(ScanCase("relu", "carry_value", FOUR, *shape), torch.float32, variant)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_every_cell(variant, cell, dtype):
+    check(ScanCase(cell, "carry_value", ("left", "down"), 7, 2, 3, 19, True, True), dtype, variant)
+
+
+def test_tanh_to_three_units_in_the_last_place(variant):
+    """Of every size, where the polynomial meets the quotient, and at the ends."""
+    x = torch.cat([torch.linspace(-20, 20, 20001), torch.logspace(-30, 1, 5000), torch.tensor([1e4, -1e30])])
+    got = scan(
+        x.view(-1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 1, len(x), 2), "tanh", variant=variant
+    )
+    want = torch.tanh(x.double())
+    assert ((got.flatten() - want).abs() <= 3 * 2**-24 * want.abs()).all()
+
+
+def test_sigmoid_to_four_units_in_the_last_place(variant):
+    """half_gru from h = 0 and h' = 1 gives its gate."""
+    x = torch.linspace(-80, 80, 40001)
+    z = torch.stack([torch.ones_like(x), x], 1).view(-1, 1, 1, 2)
+    order = plan(("right",), len(x), 1, "reset")
+    got = scan(z, torch.zeros(1, 2, 1), order, "half_gru", variant=variant)
+    want = torch.sigmoid(x.double())
+    assert ((got.flatten() - want).abs() <= 4 * 2**-23 * want).all()
+
+
+def test_infinities_and_nan():
+    x = torch.tensor([float("inf"), -float("inf"), float("nan")])
+    got = scan(x.view(-1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 3, 1, "reset"), "tanh")
+    assert got.flatten()[:2].tolist() == [1, -1] and got.flatten()[2].isnan()
+
+
+def test_equal_bits_in_a_hundred_runs(threads):
+    case = ScanCase("relu", "carry_value", FOUR, 50, 3, 3, 40)
+    inputs = case.inputs(torch.float32)
+    first = scan(inputs["z"], inputs["w_hh"], case.plan)
+    for run in range(100):
+        threads(1 + run % 2)
+        assert torch.equal(scan(inputs["z"], inputs["w_hh"], case.plan), first)
