@@ -64,6 +64,12 @@ class Transformer:
         """
         return self._cut(images, *self._place(v), self._empty_top(images))
 
+    def crop(self, images: np.ndarray, v: int) -> np.ndarray:
+        """The pixels that view v is made of, as they are in the records: [B, C, h, w], for the eye."""
+        mirrored, y, x = self._place(v)
+        cut = images[..., y : y + self.top_shape[1], x : x + self.top_shape[2]]
+        return cut[..., ::-1] if mirrored else cut
+
     def _place(self, v: int) -> tuple[bool, int, int]:
         """View v: whether it is mirrored, and its top left pixel."""
         bottom, right = self._last()

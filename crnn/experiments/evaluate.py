@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from crnn.data.transformer import VIEWS
+from crnn.data.transformer import VIEWS, Transformer
 from crnn.net.graph import Node
 from crnn.net.net import Net
 from crnn.proto.blobs import write_bytes
@@ -118,8 +118,7 @@ def evaluate(
         raise ValueError(f"views must be 1 or {VIEWS}, got {views}")
     if net.phase != "TEST":
         raise ValueError(f"net {net.name!r} was built for phase {net.phase}: build it with phase='TEST'")
-    source, (scores, normalised) = data_node(net), score_blob(net)
-    loader, classes = source.layer.loader, net.shapes[scores][1]
+    loader, classes = data_node(net).layer.loader, net.shapes[score_blob(net)[0]][1]
     records = range(len(loader)) if records is None else records
     probabilities = np.empty((len(records), classes), np.float32)
     labels, keys = np.empty(len(records), np.int64), []
@@ -128,17 +127,29 @@ def evaluate(
         images, truth = loader.records(batch.start, len(batch))
         keys += [loader.source.reader.key(i).decode("utf-8", "backslashreplace") for i in batch]
         check_labels(truth, classes, keys[done:])
-        total = 0.0
-        for view in range(VIEWS) if views > 1 else [CENTRE]:
-            blobs = (loader.transformer.view(images, view), truth.astype(np.float32))
-            net(**dict(zip(source.tops, blobs, strict=False)))
-            output = net.blobs[scores].flatten(1).double()
-            total = total + (output if normalised else output.softmax(1))
         part = slice(done, done + len(batch))
-        probabilities[part], labels[part] = (total / views).cpu().numpy(), truth
+        probabilities[part] = predict(net, loader.transformer, images, views)
+        labels[part] = truth
         if progress:
             progress(part.stop, len(records))
     return Evaluation(probabilities, labels, np.array(keys, np.str_), views)
+
+
+@torch.no_grad()
+def predict(net: Net, transformer: Transformer, images: np.ndarray, views: int = 1) -> np.ndarray:
+    """float64 [B, n], the softmax outputs for records [B, C, H, W], averaged over 1 or 10 views of each."""
+    scores, normalised = score_blob(net)
+    total = 0.0
+    for view in range(VIEWS) if views > 1 else [CENTRE]:
+        feed(net, transformer.view(images, view))
+        output = net.blobs[scores].flatten(1).double()
+        total = total + (output if normalised else output.softmax(1))
+    return (total / views).cpu().numpy()
+
+
+def feed(net: Net, images) -> None:
+    """A forward on images [N, C, h, w], as the net takes them; labels, which no score depends on, are 0."""
+    net(**dict(zip(image_node(net).tops, (images, np.zeros(len(images), np.float32)), strict=False)))
 
 
 def data_node(net: Net) -> Node:
@@ -146,6 +157,16 @@ def data_node(net: Net) -> Node:
     nodes = [node for node in net.nodes if hasattr(node.layer, "loader")]
     if len(nodes) != 1:
         raise ValueError(f"net {net.name!r} must have one Data layer in phase TEST, it has {len(nodes)}")
+    return nodes[0]
+
+
+def image_node(net: Net) -> Node:
+    """The one layer by which images [N, C, h, w] enter the net: a Data or an Input layer."""
+    nodes = [node for node in net.nodes if node.layer.source and len(node.layer.top_shapes[0]) == 4]
+    if len(nodes) != 1:
+        raise ValueError(
+            f"net {net.name!r} must have one layer whose top is images [N, C, h, w], it has {len(nodes)}"
+        )
     return nodes[0]
 
 

@@ -5,11 +5,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from crnn.experiments import attribution
 from crnn.experiments.compare import difference
-from crnn.experiments.evaluate import Evaluation, data_node
+from crnn.experiments.evaluate import CENTRE, Evaluation, data_node
 from crnn.net.net import Net
-from crnn.report.content import Curve, Difference, Layer, Mistake, NetResult
+from crnn.report.content import Curve, Difference, Layer, Mistake, NetResult, Panel, Sight
 
 SHOWN = 16  # mistakes a net
 
@@ -95,6 +98,56 @@ def picture(image: np.ndarray) -> np.ndarray:
     """A record [C, H, W] for the eye: BGR becomes RGB [H, W, 3], else the first channel, uint8."""
     image = np.clip(image, 0, 255).astype(np.uint8)
     return image[::-1].transpose(1, 2, 0) if len(image) == 3 else image[0]
+
+
+def sights(
+    net: Net,
+    images: Tensor,
+    pictures: Iterable[np.ndarray],
+    titles: Iterable[tuple[str, str]],
+    layer: str | None = None,
+    region: tuple[int, int] | None = None,
+) -> list[Sight]:
+    """What each direction sees of some images; without a SpatialRNN layer, what the class's score depends on.
+
+    images: [N, C, h, w] as the net takes them.    pictures: the same for the eye, uint8.    titles: the name
+    and the answer of each.    layer, region: as `attribution.attribute` takes them.
+    """
+    scores = attribution.class_gradient(net, images)[0].norm(dim=1).cpu().numpy()
+    found = [
+        Sight(image, *title, [Panel("class score", score)])
+        for image, title, score in zip(pictures, titles, scores, strict=True)
+    ]
+    if not attribution.layers(net) and layer is None:
+        return found
+    seen = attribution.attribute(net, images, layer, region)
+    window = attribution.window(net, images, seen.layer, seen.region)
+    pixels, regions, beyond = (part.cpu().numpy() for part in (*seen.strength(), seen.beyond()))
+    for n, sight in enumerate(found):
+        sight.layer, sight.line_break, sight.region = seen.layer, seen.line_break, seen.region
+        sight.window = window
+        for k, name in enumerate((*seen.directions, "sum")):
+            sight.panels.append(Panel(name, pixels[n, k], regions[n, k], float(beyond[n, k])))
+    return found
+
+
+def examples(net: Net, evaluation: Evaluation, classes: Sequence[str], count: int = 3) -> list[Sight]:
+    """What each direction sees of `count` right records, each of another class, and of as many wrong ones.
+
+    net: trained, of phase TEST.    evaluation: of its records, from 1 view.
+    """
+    first = {int(evaluation.labels[i]): i for i in reversed(np.flatnonzero(evaluation.correct).tolist())}
+    chosen = [*sorted(first.values())[:count], *evaluation.mistakes(count).tolist()]
+    loader = data_node(net).layer.loader
+    records = np.concatenate([loader.records(i, 1)[0] for i in chosen])
+    answers = [
+        f"{classes[evaluation.predicted[i]]} {100 * evaluation.probabilities[i].max():.1f} %"
+        + (f", not {classes[evaluation.labels[i]]}" if i not in first.values() else "")
+        for i in chosen
+    ]
+    images = torch.from_numpy(loader.transformer.view(records, CENTRE)).to(net.like)
+    pictures = map(picture, loader.transformer.crop(records, CENTRE))
+    return sights(net, images, pictures, zip(evaluation.keys[chosen].tolist(), answers, strict=True))
 
 
 def compared(way: str, names: Sequence[str], first: Evaluation, second: Evaluation) -> Difference:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from crnn.ops import plan, spatial_rnn, windows
+from crnn.ops import plan, scan, spatial_rnn, windows
 from crnn.ops.reference import CELLS
 from crnn.ops.spatial import COMBINE, check_input, combined, spatial_input
 from crnn.proto import pb
@@ -90,15 +90,30 @@ class SpatialRNN(Layer):
             fill(matrix, filler)
 
     def forward(self, x, *parents):
+        if self.window is None:
+            return (spatial_rnn(x, **self.named_blobs(), **self.settings, parents=parents),)
+        return (self.forward_window(x, parents),)
+
+    def named_blobs(self) -> dict:
+        """The blobs as arguments of `spatial_rnn`."""
         named = {"w_ih": None, "bias": None, "w_cs": []}
         for role, blob in zip(self.roles, self.blobs, strict=True):
             if role == "w_cs":
                 named[role].append(blob)
             else:
                 named[role] = blob
-        if self.window is None:
-            return (spatial_rnn(x, **named, **self.settings, parents=parents),)
-        return (self.forward_window(x, named, parents),)
+        return named
+
+    def states(self, x, *parents) -> Tensor:
+        """h of each direction before they are combined, [P, N, K, D]; positions row by row."""
+        return scan(*self.scan_input(x, parents))
+
+    def scan_input(self, x, parents) -> tuple:
+        """What `scan` takes: z [P, N, K, G*D], W_hh, the plan, the cell and its parameters."""
+        named = self.named_blobs()
+        z, params = spatial_input(x, **named, parents=parents)
+        order = plan(self.settings["directions"], *x.shape[2:], self.settings["line_break"])
+        return z, named["w_hh"], order, self.settings["cell"], params
 
     def count_windows(self) -> int:
         """Lines of every direction. Raises ValueError if they differ."""
@@ -109,18 +124,14 @@ class SpatialRNN(Layer):
         """From now on window `index` of a new batch learns; `window = None` ends it."""
         self.window = Window(index)
 
-    def forward_window(self, x, named, parents):
+    def forward_window(self, x, parents):
         """The map with one window computed anew; leaves its states for the next."""
-        z, params = spatial_input(x, gain=named.pop("gain", None), parents=parents, **named)
-        H, W = x.shape[2:]
-        order = plan(self.settings["directions"], H, W, self.settings["line_break"])
-        scan = (z, named["w_hh"], order, self.settings["cell"], params)
-        window = self.window
+        scan_input, window = self.scan_input(x, parents), self.window
         if window.states is None:
-            window.states = windows.start(*scan, window.index, self.future_state, x)
-        states = windows.step(*scan, window.index, window.states)
+            window.states = windows.start(*scan_input, window.index, self.future_state, x)
+        states = windows.step(*scan_input, window.index, window.states)
         window.states = states.detach()
-        return combined(states[0], self.settings["combine"], H, W)
+        return combined(states[0], self.settings["combine"], *x.shape[2:])
 
     def uses(self, index: int) -> int:
         """Layers that share the blob in the unrolled net: one a region; for gain and W_cs, one."""

@@ -25,6 +25,38 @@ class Mistake:
 
 
 @dataclass
+class Panel:
+    """What one direction sees, or the directions' sum, or the score of the class.
+
+    pixels: float [h, w], the norm of each pixel's gradient.    regions: [H, W], as much for the layer's own
+    input, or None.    beyond: the share of `regions` outside of the region itself, or None.
+    """
+
+    name: str
+    pixels: np.ndarray
+    regions: np.ndarray | None = None
+    beyond: float | None = None
+
+
+@dataclass
+class Sight:
+    """What is seen of one image [h, w] or RGB [h, w, 3], uint8, by each direction from one region.
+
+    caption: the answer.    layer, line_break, region: of the directions; None in a net without them.
+    window: rows and columns (top, left, bottom, right) that the region sees without recurrence, or None.
+    """
+
+    image: np.ndarray
+    name: str
+    caption: str
+    panels: list[Panel]
+    layer: str | None = None
+    line_break: str | None = None
+    region: tuple[int, int] | None = None
+    window: tuple[int, int, int, int] | None = None
+
+
+@dataclass
 class Layer:
     """A row of the net's table; `shape` is one sample's top."""
 
@@ -79,6 +111,7 @@ class Report:
     classes: list[str]
     nets: list[NetResult]
     differences: list[Difference] = field(default_factory=list)
+    sights: list[Sight] = field(default_factory=list)
     setup: dict[str, str] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.report import plots
-from crnn.report.content import Difference, Layer, Mistake, NetResult, Report
+from crnn.report import plots, sight
+from crnn.report.content import Difference, Layer, Mistake, NetResult, Report, Sight
 from crnn.report.style import STYLE
 
 
 def write(path: str | os.PathLike, report: Report) -> None:
     """Writes the page, whole or not at all. Raises OSError where it cannot be written."""
+    write_text(path, page(report))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
     partial = Path(f"{path}.partial")
-    partial.write_text(page(report), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -28,13 +32,25 @@ def page(report: Report) -> str:
         confusions(report),
         per_class(report),
         *(mistakes(net, i, report.classes) for i, net in enumerate(report.nets) if net.mistakes),
+        sight.section(report.sights),
         definitions(report.nets),
         run(report),
     ]
+    return document(report.title, sections)
+
+
+def write_sights(path: str | os.PathLike, title: str, summary: str, sights: list[Sight]) -> None:
+    """Writes a page of what is seen of some images, whole or not at all. Raises OSError."""
+    head = f"<h1>{escape(title)}</h1>\n<p>{escape(summary)}</p>"
+    write_text(path, document(title, [head, sight.section(sights)]))
+
+
+def document(title: str, sections: list[str]) -> str:
+    """The HTML of a page of these sections; empty ones are left out."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(f"<section>\n{section}\n</section>" for section in sections if section)
         + "\n</body>\n</html>\n"
     )

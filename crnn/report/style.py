@@ -35,6 +35,12 @@ tr.total td { border-top: 1px solid #999; border-bottom: 0; font-weight: 600; }
   border-bottom: 3px solid var(--net);
 }
 .pictures figcaption { line-height: 1.3; }
+.sight { display: grid; gap: 0.5rem; grid-template-columns: repeat(auto-fit, minmax(6.8rem, 1fr)); }
+.sight { margin: 1rem 0; padding-top: 1rem; border-top: 1px solid #eee; }
+.sight img { display: block; width: 100%; height: auto; image-rendering: pixelated; }
+.sight img + img { width: 50%; margin: 0.4rem auto 0; outline: 1px solid #ccc; }
+.sight figure { max-width: 11rem; }
+.sight figcaption { line-height: 1.3; overflow-wrap: anywhere; }
 @media (max-width: 32rem) {
   table { font-size: 0.78rem; }
   th, td { padding-right: 0.5rem; }

@@ -22,7 +22,7 @@ import torch
 
 import crnn
 from crnn import prototxt_like
-from crnn.experiments import results
+from crnn.experiments import attribution, results
 from crnn.experiments.evaluate import Evaluation
 from crnn.net.net import Net
 from crnn.proto.upgrade import read_net, read_solver
@@ -193,14 +193,17 @@ class Times:
 
 
 def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Report:
-    nets, scores, times = [], [], dict(times)
+    nets, scores, sights, times = [], [], [], dict(times)
+    classes = (out / "labels.txt").read_text().splitlines()
     for folder, (name, about) in NETS.items():
         path = out / folder / "solver.prototxt"
         solver = read_solver(path).message
         rows = results.read_rows(f"{solver.snapshot_prefix}.jsonl")
         times[f"train {folder}"] = max(row["seconds"] for row in rows)  # all parts of an interrupted training
         scores.append({way: Evaluation.load(scores_of(out / folder, views)) for views, way in WAYS.items()})
-        net = Net(solver.net, phase="TEST")
+        net = Net(solver.net, phase="TEST", weights=weights_of(out / folder))
+        if attribution.layers(net):
+            sights += results.examples(net, scores[-1][WAYS[1]], classes)
         nets.append(results.net_result(name, about, net, scores[-1], rows, path.read_text()))
         speed = np.median(nets[-1].images_per_second.values)
         nets[-1].about += f" Trained in {duration(times[f'train {folder}'])}, {speed:,.0f} images/s."
@@ -208,9 +211,10 @@ def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Repo
     return Report(
         title="C-RNN and its twin without recurrence on Fashion-MNIST",
         summary=f"Top-1 accuracy on {nets[0].confusion.sum():,} test images that were not trained on.",
-        classes=(out / "labels.txt").read_text().splitlines(),
+        classes=classes,
         nets=nets,
         differences=[results.compared(way, names, first[way], second[way]) for way in WAYS.values()],
+        sights=sights,
         setup=setup(),
         commands=commands,
         times=times,
