@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from crnn.experiments.evaluate import feed, score_blob
-from crnn.layers.spatial_rnn import SpatialRNN
 from crnn.net.net import Net
 
 PROBES = 8
@@ -124,11 +123,12 @@ def gradient(value: Tensor, inputs: tuple[Tensor, ...], name: str) -> tuple[Tens
     return found
 
 
-def layers(net: Net) -> list[SpatialRNN]:
-    return [layer for layer in net.layers if isinstance(layer, SpatialRNN)]
+def layers(net: Net) -> list:
+    """The net's SpatialRNN layers."""
+    return [layer for layer in net.layers if layer.type == "SpatialRNN"]
 
 
-def find(net: Net, name: str | None) -> SpatialRNN:
+def find(net: Net, name: str | None):
     """The SpatialRNN of this name, or the last one. ValueError names those that there are."""
     found = layers(net)
     if not found:
@@ -142,7 +142,7 @@ def find(net: Net, name: str | None) -> SpatialRNN:
     return found[-1]
 
 
-def region_of(layer: SpatialRNN, region: tuple[int, int] | None) -> tuple[int, int]:
+def region_of(layer, region: tuple[int, int] | None) -> tuple[int, int]:
     """(row, column), by default of the centre. ValueError if it is not on the layer's map."""
     H, W = layer.top_shapes[0][2:]
     i, j = (H // 2, W // 2) if region is None else region
@@ -168,7 +168,7 @@ def derivative(net: Net, line_break: str | None = None) -> Iterator[None]:
             layer.settings = settings
 
 
-def bottoms_of(net: Net, layer: SpatialRNN, x: Tensor) -> tuple[Tensor, ...]:
+def bottoms_of(net: Net, layer, x: Tensor) -> tuple[Tensor, ...]:
     """What the layer reads when the net is given the images x; later layers may overwrite the blobs."""
     seen = []
     handle = layer.register_forward_pre_hook(lambda _, bottoms: seen.append(bottoms))

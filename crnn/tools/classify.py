@@ -164,7 +164,7 @@ def look(net: Net, transformer: Transformer, pixels: np.ndarray, found: list[dic
 
     top = torch.from_numpy(transformer.view(pixels, CENTRE)).to(net.like)
     pictures = map(results.picture, transformer.crop(pixels, CENTRE))
-    titles = [(one["image"], "\n".join(lines(one))) for one in found]
+    titles = [(Path(one["image"]).name, "\n".join(lines(one))) for one in found]
     sights = results.sights(net, top, pictures, titles, arguments.layer, arguments.region)
     for one, sight in zip(found, sights, strict=True):
         panels = [panel for panel in sight.panels if panel.regions is not None]

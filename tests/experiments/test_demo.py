@@ -49,7 +49,13 @@ def test_demo_trains_tests_and_reports(out, capsys):
         *["crnn test"] * 4,
     ]
     page = (out / "report.html").read_text(encoding="utf-8")
-    for text in ("kind 9", "crnn train --solver out/crnn/solver.prototxt", "SpatialRNN"):
+    for text in (
+        "kind 9",
+        "crnn train --solver out/crnn/solver.prototxt",
+        "SpatialRNN",
+        "What each direction sees",
+        "→ right",
+    ):
         assert text in page
     for figure in re.findall(r"\d+\.\d\d %", printed.split("top-1 accuracy")[-1]):
         assert figure in page

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from crnn import report
-from crnn.report import Curve, Difference, Layer, Mistake, NetResult, Report, plots
+from crnn.report import Curve, Difference, Layer, Mistake, NetResult, Panel, Report, Sight, plots, sight
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 EVIL = '--><script>alert("x")</script> & $x_1$'
@@ -65,6 +65,17 @@ def net(name: str, right: float) -> NetResult:
     )
 
 
+def seen(shape: tuple[int, ...], layer: str | None = "rnn") -> Sight:
+    rng = np.random.default_rng(1)
+    panels = [Panel("class score", rng.random(shape[:2]))]
+    for name in ("right", "up", "sum") if layer else ():
+        panels.append(Panel(name, rng.random(shape[:2]), rng.random((3, 2)), 0.25))
+    of_rnn = {"layer": layer, "line_break": "carry", "region": (1, 0), "window": (4, 0, 20, 12)}
+    return Sight(
+        rng.integers(0, 256, shape, np.uint8), "a.jpg", "coat\nbag", panels, **(of_rnn if layer else {})
+    )
+
+
 @pytest.fixture
 def example() -> Report:
     return Report(
@@ -73,6 +84,7 @@ def example() -> Report:
         classes=["coat", "shirt", "bag"],
         nets=[net("crnn", 0.92), net("plain", 0.915)],
         differences=[Difference("10 views", 0.005, -0.001, 0.011, "paired")],
+        sights=[seen((26, 26)), seen((26, 20, 3))],
         setup={"machine": "2 cores"},
         commands=["crnn train --solver a.prototxt"],
         times={"training crnn": 150.0, "report": 1.5},
@@ -121,6 +133,8 @@ def test_names_are_escaped_everywhere(example):
     for one in evil.nets:
         one.name = one.about = one.solver = one.mistakes[0].key = one.layers[0].name = EVIL
     evil.differences[0].text = EVIL
+    for one in evil.sights:
+        one.name = one.caption = one.layer = one.panels[1].name = EVIL
     page = report.page(evil)
     assert "<script" not in page
     assert EVIL in Checked(page).text
@@ -170,3 +184,58 @@ def test_write_replaces_the_file_whole(example, tmp_path):
     report.write(path, example)
     assert path.read_text(encoding="utf-8") == report.page(example)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def pictures(html: str) -> list[np.ndarray]:
+    """The page's images, uint8 RGB."""
+    found = re.findall(r'<img src="data:image/png;base64,([^"]+)', html)
+    return [np.round(imread(io.BytesIO(base64.b64decode(png)))[..., :3] * 255) for png in found]
+
+
+def test_sights_stand_with_formula_directions_and_shares():
+    text = Checked(sight.section([seen((26, 26))])).text
+    for part in ("What each direction sees", "rnn (3 × 2 regions)", "row 1, column 0", "through all steps"):
+        assert part in text
+    assert re.search(r"a\.jpgcoatbag\s*class score\s*→ right25\xa0% beyond\s*↑ up25", text)
+
+
+def test_without_directions_the_page_says_so():
+    html = sight.section([seen((26, 26), layer=None)])
+    assert "no SpatialRNN layer" in Checked(html).text
+    assert len(pictures(html)) == 2
+    assert sight.section([]) == ""
+
+
+def test_sights_hold_the_pixels_with_the_window_framed():
+    """26 pixels become 208: 8 for each; the frame runs inside of rows 4 to 19 and columns 0 to 11."""
+    one = seen((26, 26))
+    picture = pictures(sight.section([one]))[0]
+    assert picture.shape == (208, 208, 3)
+    framed = (picture == sight.FRAME).all(-1)
+    rows, columns = framed.nonzero()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 159, 0, 95)
+    assert framed.sum() == 2 * 2 * 96 + 2 * 2 * (128 - 4)
+    inner = (picture.reshape(26, 8, 26, 8, 3)[:, 4, :, 4] - one.image[..., None])[:, 13:]
+    assert not inner.any()
+
+
+def test_the_strongest_pixel_is_ink_and_one_without_gradient_pale():
+    image = np.array([[0, 255], [100, 255]], np.uint8)
+    drawn = sight.overlay(image, np.array([[0, 0], [0.25, 1]]))
+    assert drawn[0].tolist() == [[166] * 3, [255] * 3]
+    assert drawn[1, 1].tolist() == sight.INK.tolist()
+    half = (255 - 0.35 * 155 + sight.INK) / 2  # the square root of a quarter
+    assert np.abs(drawn[1, 0] - half).max() <= 0.5
+
+
+def test_directions_share_a_scale_and_nothing_is_said_to_be_nothing():
+    one = seen((26, 26))
+    one.window = None
+    strong, weak, blind = (
+        Panel(name, np.full((26, 26), v)) for name, v in (("left", 4), ("up", 1), ("down", 0))
+    )
+    one.panels = [strong, weak, blind]
+    text = Checked(sight.row(one)).text
+    assert "↓ down: nothing" in text and "↑ up: nothing" not in text
+    full, quarter, none = (picture.mean((0, 1)) for picture in pictures(sight.row(one))[1:4])
+    assert np.abs(quarter - (full + none) / 2).max() < 1  # the square root of a quarter of the colour
