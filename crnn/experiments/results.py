@@ -141,7 +141,7 @@ def examples(net: Net, evaluation: Evaluation, classes: Sequence[str], count: in
     loader = data_node(net).layer.loader
     records = np.concatenate([loader.records(i, 1)[0] for i in chosen])
     answers = [
-        f"{classes[evaluation.predicted[i]]} {100 * evaluation.probabilities[i].max():.1f} %"
+        f"{classes[evaluation.predicted[i]]} {100 * evaluation.probabilities[i].max():.1f}\u00a0%"
         + (f", not {classes[evaluation.labels[i]]}" if i not in first.values() else "")
         for i in chosen
     ]

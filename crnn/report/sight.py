@@ -69,7 +69,8 @@ def _panel(sight: Sight, panel: Panel, peers: list[Panel]) -> str:
     name = f"{ARROWS.get(panel.name, '')} {panel.name}".strip()
     caption = escape(name) if panel.pixels.any() else f"{escape(name)}: nothing"
     scale = max(peer.pixels.max() for peer in peers)
-    pictures = [_framed(overlay(sight.image, panel.pixels / (scale or 1)), sight.window, SIDE)]
+    window = None if panel.regions is None else sight.window
+    pictures = [_framed(overlay(sight.image, panel.pixels / (scale or 1)), window, SIDE)]
     if panel.regions is not None:
         i, j = sight.region
         scale = max(peer.regions.max() for peer in peers)
@@ -82,8 +83,8 @@ def _panel(sight: Sight, panel: Panel, peers: list[Panel]) -> str:
 
 
 def _figure(pictures: list[np.ndarray], name: str, caption: str) -> str:
-    images = "".join(f'<img src="{plots.picture(picture)}" alt="{escape(name)}">' for picture in pictures)
-    return f"<figure>{images}<figcaption>{caption}</figcaption></figure>"
+    first, *below = [f'<img src="{plots.picture(one)}" alt="{escape(name)}">' for one in pictures]
+    return f"<figure>{first}<figcaption>{caption}</figcaption>{''.join(below)}</figure>"
 
 
 def overlay(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ body {
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0; }
 h2 { font-size: 1.2rem; margin: 0 0 0.5rem; }
 h3 { font-size: 1rem; margin: 0 0 0.25rem; }
-p { margin: 0.25rem 0; }
+p { margin: 0.25rem 0; overflow-wrap: break-word; }
+sub, sup { line-height: 0; }
 section { margin: 0 0 2.5rem; }
 section h2:not(:first-child) { margin-top: 2rem; }
 .small, figcaption, summary { font-size: 0.85rem; color: #555; }
@@ -35,15 +36,17 @@ tr.total td { border-top: 1px solid #999; border-bottom: 0; font-weight: 600; }
   border-bottom: 3px solid var(--net);
 }
 .pictures figcaption { line-height: 1.3; }
-.sight { display: grid; gap: 0.5rem; grid-template-columns: repeat(auto-fit, minmax(6.8rem, 1fr)); }
+.sight { display: grid; gap: 0.5rem; grid-template-columns: repeat(auto-fill, minmax(6.8rem, 8.2rem)); }
 .sight { margin: 1rem 0; padding-top: 1rem; border-top: 1px solid #eee; }
 .sight img { display: block; width: 100%; height: auto; image-rendering: pixelated; }
-.sight img + img { width: 50%; margin: 0.4rem auto 0; outline: 1px solid #ccc; }
-.sight figure { max-width: 11rem; }
 .sight figcaption { line-height: 1.3; overflow-wrap: anywhere; }
+.sight figcaption + img { width: 50%; margin: 0.3rem 0; outline: 1px solid #ccc; }
 @media (max-width: 32rem) {
   table { font-size: 0.78rem; }
   th, td { padding-right: 0.5rem; }
+  .sight { grid-template-columns: repeat(3, 1fr); }
+  .sight figure:first-child { grid-column: 1 / -1; display: flex; gap: 0.5rem; align-items: start; }
+  .sight figure:first-child img { width: 32%; }
 }
 pre {
   overflow-x: auto; padding: 0.75rem;

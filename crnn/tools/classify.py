@@ -164,7 +164,7 @@ def look(net: Net, transformer: Transformer, pixels: np.ndarray, found: list[dic
 
     top = torch.from_numpy(transformer.view(pixels, CENTRE)).to(net.like)
     pictures = map(results.picture, transformer.crop(pixels, CENTRE))
-    titles = [(Path(one["image"]).name, "\n".join(lines(one))) for one in found]
+    titles = [(one["image"], "\n".join(lines(one))) for one in found]
     sights = results.sights(net, top, pictures, titles, arguments.layer, arguments.region)
     for one, sight in zip(found, sights, strict=True):
         panels = [panel for panel in sight.panels if panel.regions is not None]
@@ -207,7 +207,10 @@ def check_pictures(net: Net, arguments) -> None:
 def save(arguments, sights: list, count: int) -> None:
     from crnn.report import write_sights
 
-    shown = f"The first {len(sights)} of {count} images" if len(sights) < count else f"{count} images"
-    summary = f"{shown}; net {arguments.net}, weights {arguments.weights}, views {arguments.views}."
+    summary = (
+        f"{arguments.net} with {arguments.weights}, {arguments.views} view{'s' * (arguments.views > 1)}."
+    )
+    if len(sights) < count:
+        summary += f" The first {len(sights)} of {count} images."
     write_sights(arguments.html, "crnn classify", summary, sights)
     print(f"pictures: {arguments.html}", file=sys.stderr)
