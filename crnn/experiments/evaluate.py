@@ -61,7 +61,11 @@ class Evaluation:
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """int64 [n, n], how many records of class i (row) were taken for class j (column)."""
+        """int64 [n, n], how many records of class i (row) were taken for class j (column).
+
+        Each record counts once, as `predicted`; of two equally probable classes that is the first, whereas
+        `correct` counts such a record as wrong.
+        """
         pairs = self.labels * self.classes + self.predicted
         return np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
 

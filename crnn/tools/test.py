@@ -7,6 +7,7 @@ import torch
 
 from crnn.net import weights
 from crnn.net.net import Net
+from crnn.proto.blobs import write_bytes
 from crnn.solver.events import Note, Output, outputs_of
 from crnn.solver.log import GlogLines, number, with_loss
 from crnn.tools import flags
@@ -49,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
         help="10: corners, centre and their flips; implies --all",
     )
     parser.add_argument("--save", metavar="FILE", help="with --all: all scores as an .npz")
+    parser.add_argument(
+        "--confusion",
+        metavar="FILE",
+        help="with --all: counts as CSV, a row a true class, a column an answer",
+    )
     return parser
 
 
@@ -62,9 +68,10 @@ def main(argv: list[str]) -> int:
     if report.filled:  # layers without trained weights: the scores mean little
         log(Note("weights.py", str(report)))
     if arguments.all or arguments.views > 1:
-        exact(net, arguments.views, arguments.save)
-    elif arguments.save:
-        raise ValueError("--save keeps the scores of all records: give --all or --views 10 with it")
+        exact(net, arguments.views, arguments.save, arguments.confusion)
+    elif arguments.save or arguments.confusion:
+        flag = "save" if arguments.save else "confusion"
+        raise ValueError(f"--{flag} is of all records: give --all or --views 10 with it")
     else:
         batches(net, arguments.iterations, log)
     return 0
@@ -88,7 +95,7 @@ def batches(net: Net, iterations: int, log: GlogLines) -> None:
         log(Note("caffe.cpp:321", with_loss(Output(output.name, total / iterations, output.weight))))
 
 
-def exact(net: Net, views: int, save: str | None) -> None:
+def exact(net: Net, views: int, save: str | None, confusion: str | None) -> None:
     """Prints the exact scores over all records, and saves what they are made of."""
     from tqdm import tqdm
 
@@ -109,3 +116,6 @@ def exact(net: Net, views: int, save: str | None) -> None:
     print(f"mean class accuracy {100 * result.mean_class_accuracy:.2f} %")
     if save:
         result.save(save)
+    if confusion:
+        rows = [",".join(map(str, row)) for row in result.confusion.tolist()]
+        write_bytes(confusion, "".join(f"{row}\n" for row in rows).encode())

@@ -22,6 +22,12 @@ ENDS = {
 layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
 """,
+    **{
+        f"top {k}": f"""
+layer {{ name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy"
+  accuracy_param {{ top_k: {k} }} }}"""
+        for k in (1, 2)
+    },
     "softmax": 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }',
     "softmax of maps": 'layer { name: "prob" type: "Softmax" bottom: "data" top: "prob" }',
 }

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from crnn.experiments.evaluate import Evaluation, evaluate
 
@@ -38,12 +39,16 @@ def test_ten_views_average_corners_centre_and_their_mirror_images(records, make_
     assert result.views == 10
 
 
-@pytest.mark.parametrize("batch", [1, 4, 13, 50])
-def test_every_record_counts_once_whatever_the_batch(records, make_net, batch):
+@pytest.mark.parametrize("views", [1, 10])
+@pytest.mark.parametrize("batch", [1, 4, 7, 13, 50])
+def test_every_record_counts_once_whatever_the_batch(records, make_net, batch, views):
+    """13 records: the last step has 1, 1, 6, 13 and 13 of them."""
     _, source = records(LABELS)
-    result = evaluate(make_net(source, batch=batch))
+    result, other = evaluate(make_net(source, batch=batch), views), evaluate(make_net(source), views)
     assert result.labels.tolist() == LABELS
-    np.testing.assert_allclose(result.probabilities, evaluate(make_net(source)).probabilities, atol=1e-6)
+    np.testing.assert_allclose(result.probabilities, other.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(result.confusion, other.confusion)
+    assert (result.top(1), result.top(2)) == (other.top(1), other.top(2))
 
 
 def test_a_part_of_the_records(records, make_net):
@@ -57,6 +62,29 @@ def test_softmax_outputs_are_taken_as_they_are(records, make_net):
     _, source = records(LABELS)
     got = [evaluate(make_net(source, end)).probabilities for end in ("loss", "softmax")]
     np.testing.assert_allclose(*got, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "k"), [(1, 1), (1, 2), (13, 1), (13, 2)])
+def test_top_k_equals_the_nets_accuracy_layer_over_all_records(records, make_net, batch, k):
+    """Batches that divide 13, so that the layer's mean over them is exact."""
+    _, source = records(LABELS)
+    net = make_net(source, f"top {k}", batch=batch)
+    mean = np.mean([net()["accuracy"].item() for _ in range(13 // batch)])
+    assert evaluate(net).top(k) == pytest.approx(mean)
+
+
+def test_views_that_disagree_are_averaged_as_probabilities(records, make_net):
+    """Averaged before the softmax they would give another answer: one view is much surer than the others."""
+    images, source = records([0])
+    net = make_net(source)
+    with torch.no_grad():
+        net.layer("fc").blobs[0].mul_(40)
+    places = [(0, 0), (0, 3), (2, 0), (2, 3), (1, 1)]
+    views = [probabilities(net, images, y, x, m)[0] for m in (False, True) for y, x in places]
+    assert len({view.argmax() for view in views}) > 1
+    before = np.log(views).mean(0)
+    assert np.abs(np.exp(before) / np.exp(before).sum() - np.mean(views, 0)).max() > 0.05
+    np.testing.assert_allclose(evaluate(net, 10).probabilities[0], np.mean(views, 0), atol=1e-5)
 
 
 def test_top_1_equals_the_nets_own_accuracy_layer(records, make_net):
@@ -117,6 +145,40 @@ def test_classes_without_records_do_not_count(scored):
 def test_mistakes_come_most_confident_first(scored):
     assert scored.mistakes(5).tolist() == [1, 4]
     assert scored.mistakes(1).tolist() == [1]
+
+
+@pytest.fixture
+def eight():
+    """Five records in eight classes, all by hand: class 3 is true, then 0, 7, 3, 3."""
+    p = np.array(
+        [
+            [5, 4, 3, 2, 1, 0, 0, 0],  # three above it: rank 3
+            [4, 5, 5, 5, 5, 5, 1, 1],  # five above it: rank 5
+            [1, 1, 1, 1, 1, 1, 1, 1],  # all equal: rank 7, though the last of equals
+            [9, 8, 7, 2, 2, 1, 1, 1],  # three above it and one equal: rank 4
+            [0, 0, 0, 9, 0, 0, 0, 0],  # rank 0
+        ],
+        np.float32,
+    )
+    return Evaluation(p / p.sum(1, keepdims=True), np.array([3, 0, 7, 3, 3]), np.array(list("abcde")))
+
+
+def test_top_5_by_hand(eight):
+    assert eight.rank().tolist() == [3, 5, 7, 4, 0]
+    assert [eight.top(k) for k in range(1, 9)] == [0.2, 0.2, 0.2, 0.4, 0.6, 0.8, 0.8, 1.0]
+
+
+def test_mean_class_accuracy_weighs_classes_not_records(eight):
+    """One of class 3's three records is right, none of the one of class 0 and the one of class 7."""
+    assert eight.top(1) == 1 / 5
+    assert eight.mean_class_accuracy == pytest.approx((1 / 3 + 0 + 0) / 3)
+    assert np.isnan(eight.per_class()).tolist() == [False, True, True, False, True, True, True, False]
+
+
+def test_confusion_has_each_record_once_at_the_first_of_equals(eight):
+    expected = np.zeros((8, 8), int)
+    expected[3, 0], expected[0, 1], expected[7, 0], expected[3, 3] = 2, 1, 1, 1
+    np.testing.assert_array_equal(eight.confusion, expected)
 
 
 def test_top_k_beyond_the_classes_is_refused(scored):

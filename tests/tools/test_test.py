@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crnn.net.net import Net
@@ -49,6 +50,28 @@ def test_all_records_once(logged, capsys):
     out = capsys.readouterr().out
     assert out.startswith(f"{records} records, 1 view, 3 classes\ntop-1 accuracy ")
     assert "mean class accuracy" in out
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_exact_scores_and_confusion(logged, capsys, views):
+    """What is printed and written, counted from the saved probabilities."""
+    command.main([*MODEL, "--all", f"--views={views}", "--save", "a.npz", "--confusion", "a.csv"])
+    out = capsys.readouterr().out
+    file = np.load("a.npz")
+    labels, predicted = file["labels"], file["probabilities"].argmax(1)
+    classes = [predicted[labels == i] == i for i in range(3) if (labels == i).any()]
+    assert f"top-1 accuracy {100 * (labels == predicted).mean():.2f} %" in out
+    assert f"mean class accuracy {100 * np.mean([right.mean() for right in classes]):.2f} %" in out
+    counts = np.zeros((3, 3), int)
+    for i, j in zip(labels, predicted, strict=True):
+        counts[i, j] += 1
+    np.testing.assert_array_equal(np.loadtxt("a.csv", delimiter=",", dtype=int), counts)
+
+
+@pytest.mark.parametrize("flag", ["save", "confusion"])
+def test_what_needs_all_records_says_so(logged, flag):
+    with pytest.raises(ValueError, match=f"--{flag} is of all records: give --all"):
+        command.main([*MODEL, f"--{flag}", "x"])
 
 
 def test_ten_views(logged, capsys):
