@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from crnn.data.transformer import Transformer
 from crnn.experiments import attribution
@@ -100,7 +101,8 @@ def main(argv: list[str]) -> int:
     if not arguments.no_pictures:
         check_pictures(net, arguments)
     results, sights = [], []
-    for start in range(0, len(paths), BATCH):
+    silent = not (arguments.json and sys.stderr.isatty())  # text shows the progress itself
+    for start in tqdm(range(0, len(paths), BATCH), unit="batch", disable=silent, leave=False):
         batch = paths[start : start + BATCH]
         pixels = np.stack([images.read(path, transformer.shape) for path in batch])
         scores = predict(net, transformer, pixels, arguments.views)

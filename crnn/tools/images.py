@@ -19,7 +19,8 @@ def files(names: list[str]) -> list[Path]:
     found = []
     for path in map(Path, names):
         if not path.is_dir():
-            path.stat()  # a missing file is named before the net is built
+            if not path.exists():
+                raise FileNotFoundError(f"there is no image {path}")
             found.append(path)
             continue
         inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)

@@ -202,6 +202,21 @@ def test_runs_as_a_program_and_fails_in_one_sentence():
     assert done.stderr.count("\n") == 1 and "gone.png" in done.stderr
 
 
+def test_without_matplotlib_it_classifies_alone(monkeypatch):
+    words = [*write_net(), "a.png"]
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        f"from crnn.tools import classify; classify.main({[*words, '--no-pictures']})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert len(answers(done.stdout)) == 5, done.stderr
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(
+        ValueError, match=r"pictures need matplotlib: install crnn\[report\], or give --no-pic"
+    ):
+        classify.main(words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
