@@ -43,7 +43,7 @@ class Sight:
     """What is seen of one image [h, w] or RGB [h, w, 3], uint8, by each direction from one region.
 
     caption: the answer.    layer, line_break, region: of the directions; None in a net without them.
-    window: rows and columns (top, left, bottom, right) that the region sees without recurrence, or None.
+    window: rows and columns (top, left, bottom, right) that the region sees without this layer's recurrence.
     """
 
     image: np.ndarray

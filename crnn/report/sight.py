@@ -46,10 +46,10 @@ def about(sight: Sight) -> str:
         f"row {i}, column {j} (from 0). <b>Each direction</b> shows its gradient "
         "∂(Σ<sub>d</sub> h<sup>k</sup><sub>p,d</sub>)/∂x with respect to the image x, "
         f"taken {steps}; <b>sum</b> shows the gradients added. {score}</p>\n"
-        f"<p>{colour} The directions of an image have one scale, sum and class score their own. The frame is "
-        "all that the region sees without recurrence: colour outside of it came along the scan. The small "
-        "picture is the same with respect to the layer's own input, region by region; <i>beyond</i> is the "
-        "share of it that lies outside of region p.</p>"
+        f"<p>{colour} The directions of an image have one scale, sum and class score their own. The frame "
+        "is all that the region sees without this layer's recurrence: colour outside of it came along the "
+        "scan. The small picture is the same with respect to the layer's own input, region by region; "
+        "<i>beyond</i> is the share of it that lies outside of region p.</p>"
     )
 
 
@@ -60,7 +60,7 @@ def row(sight: Sight) -> str:
     cells = [_figure([_framed(_colours(sight.image), sight.window, SIDE)], sight.name, caption)]
     directions = [panel for panel in sight.panels if panel.name in ARROWS]
     for panel in sight.panels:
-        cells.append(_panel(sight, panel, directions if panel in directions else [panel]))
+        cells.append(_panel(sight, panel, directions if panel.name in ARROWS else [panel]))
     return f'<div class="sight">\n{chr(10).join(cells)}\n</div>'
 
 
