@@ -4,56 +4,64 @@ A data set is one module of this folder, with
 
     NAME               its name in `crnn data convert NAME`; the module's docstring is its help
     arguments(parser)  adds its arguments
-    records(args)      returns {folder of a database: its list of Record}
+    databases(args)    returns the list of Database to write
     main(argv)         returns convert(sys.modules[__name__], argv)
 
-Order, resize, encoding, threads, progress, bad images and whole-or-nothing writing are here.
-Caffe: tools/convert_imageset.cpp, src/caffe/util/io.cpp.
+Order, resize, encoding, threads, progress, bad images, resuming, checksums, means and manifests are here.
+Caffe: tools/convert_imageset.cpp.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import random
+import shutil
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from crnn.data.datum import channels_first, decode_image, encode, encode_file
-from crnn.data.lmdb_writer import LmdbWriter
+from crnn import __version__
+from crnn.data.lmdb_writer import MAX_KEY
+from crnn.data_tools import _manifest
+from crnn.data_tools._images import Form, Ready, Record, ready
+from crnn.data_tools._manifest import Tally, pixel_sum, read_manifest
+from crnn.data_tools._progress import watched
+from crnn.data_tools._store import Remark, Store
+from crnn.proto.blobs import write_mean
 
-CHUNK = 64  # records a thread takes at once
+CHUNK = 32  # records a thread takes at once
 LISTED = 100  # skipped images named at the end
 EPILOG = """\
 Flags may be spelled as Caffe's: -resize_height, --resize_height, --resize-height.
-An image that cannot be read is skipped, counted and named at the end; its number stays unused.
-A database is written as NAME.partial and renamed when it is whole, so a killed run leaves nothing under NAME;
-the next run starts afresh."""
+An image that cannot be read is skipped, counted and named at the end and in the manifest; its number stays
+unused. EXIF orientation is ignored, as by the OpenCV 2.4 of Caffe's time.
+A database is written as NAME.partial and renamed when it is whole. What a stopped or killed run left is checked
+and gone on with when the same command is given again; the records are those of an unbroken run, in the same
+order, with any number of workers. Beside data.mdb lie manifest.json and crc32, which crnn data verify reads."""
 
 
-class Record(NamedTuple):
-    """One labelled image. Its key is its number in 8 digits, `_`, and `name`."""
+@dataclass(frozen=True)
+class Database:
+    """A database to write, and what its manifest says of it."""
 
-    name: str
-    source: str | np.ndarray  # a file, or pixels as OpenCV has them, [H, W] or [H, W, 3]
-    label: int
-
-
-class Ready(NamedTuple):
-    """A record as the database takes it, or the problem that keeps it out."""
-
-    key: bytes
-    value: bytes = b""
-    size: tuple[int, ...] = ()
-    problem: str = ""
+    path: Path
+    records: Sequence[Record]
+    beside: bool = False  # stores what the records have beside their images
+    key: Callable[[int, str], str] = "{:08d}_{}".format  # of a record's number and name
+    mean: Path | None = None  # where the mean image goes
+    classes: int | None = None
+    official: int | None = None  # records of the published set
+    inputs: dict[str, dict] = field(default_factory=dict)  # lists and archives: bytes, sha256
 
 
 def convert(dataset, argv: Sequence[str]) -> int:
-    """Runs the converter of the module `dataset`: parses, reads its records, writes its databases."""
+    """Runs the converter of the module `dataset`: parses, asks for its databases, writes them."""
     parser = argparse.ArgumentParser(
         prog=f"crnn data convert {dataset.NAME}",
         description=dataset.__doc__,
@@ -67,13 +75,21 @@ def convert(dataset, argv: Sequence[str]) -> int:
     size = args.resize_height, args.resize_width
     if size != (0, 0) and min(size) <= 0:
         raise ValueError("--resize-height and --resize-width go together: give both, positive, or none")
-    databases = dataset.records(args)
-    there = [path for path in databases if os.path.lexists(path)]
-    if there and not args.keep:
-        raise FileExistsError(f"{there[0]} exists: remove it, write to another folder, or --keep it")
-    for path, records in databases.items():
-        if path not in there:
-            write(path, records, args)
+    args.work = Path(args.out, ".unpacked") if hasattr(args, "out") else None
+    databases = dataset.databases(args)
+    runs = [_run(dataset.NAME, database, args) for database in databases]
+    there = [os.path.lexists(database.path) for database in databases]
+    whole = [
+        have and _is_of(run, database) for have, run, database in zip(there, runs, databases, strict=True)
+    ]
+    for database, have, same in zip(databases, there, whole, strict=True):
+        if have and not args.keep and (all(there) or not same):
+            raise FileExistsError(f"{database.path} exists: remove it, write to another folder, or --keep it")
+    for database, run, have in zip(databases, runs, there, strict=True):
+        if not have:
+            write(database, run, args)
+    if args.work and args.work.exists():
+        shutil.rmtree(args.work)
     return 0
 
 
@@ -81,6 +97,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep databases that exist, write only the others"
     )
+    parser.add_argument("--restart", action="store_true", help="discard what a killed run left")
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads"
+    )
+    parser.set_defaults(fit="warp")
     group = parser.add_argument_group("flags of convert_imageset")
     flag(group, "gray", action="store_true", help="one channel; without it colour images have three, BGR")
     flag(group, "shuffle", action="store_true", help="put the records in random order")
@@ -101,119 +122,160 @@ def flag(parser, name: str, **options) -> None:
     parser.add_argument(*sorted(spellings - {f"--{name}"}), **{**options, **hidden})
 
 
-def write(path, records: Sequence[Record], args: argparse.Namespace) -> None:
-    """Writes one database and reports. Raises ValueError if no image can be read or --check-size fails."""
-    records = list(records)
+# ---- what a run is ----
+
+
+def _ordered(database: Database, args: argparse.Namespace) -> list[Record]:
+    records = list(database.records)
     if args.shuffle:
         random.Random(args.seed).shuffle(records)
-    count, size, problems = 0, None, []
-    with LmdbWriter(path) as db:
-        for record in watched(_ready(records, args), os.path.basename(path), len(records)):
-            if record.problem:
-                problems.append(record.problem)
-                continue
-            size = size or record.size
-            if args.check_size and record.size != size:
-                raise ValueError(f"--check-size: {record.key!r} is {record.size}, the first is {size}")
-            db.put(record.key, record.value)
-            count += 1
-        if not count:
-            first = f", first {problems[0]}" if problems else ""
-            raise ValueError(f"{path} would be empty: none of {len(records)} images could be read{first}")
-    print(f"Processed {count} files.")
-    print(f"{path}: {count:,} records")
-    if problems:
-        print("\n  ".join([f"{len(problems):,} unreadable images skipped:", *problems[:LISTED]]))
-    if len(problems) > LISTED:
-        print(f"  and {len(problems) - LISTED:,} more")
+    return records
 
 
-def watched(items: Iterable, what: str, total: int, each: int = 1000) -> Iterator:
-    """The items, with a bar and its ETA on a terminal, elsewhere with Caffe's line each so many."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+def _key(database: Database, number: int, record: Record) -> bytes:
+    return database.key(number, record.name).encode("utf-8", "surrogateescape")
 
-        yield from tqdm(items, desc=what, total=total, unit=" images")
+
+def _run(dataset: str, database: Database, args: argparse.Namespace) -> dict:
+    """The part of the manifest that is known before the first record; equal for equal output.
+
+    `run` in it sums up all of it with every key and label. Raises ValueError for a key that is too long.
+    """
+    options = {"size": [args.resize_width, args.resize_height], "fit": args.fit, "gray": args.gray}
+    options |= {"encoded": args.encode_type or args.encoded, "shuffle": args.shuffle, "seed": args.seed}
+    run = {
+        "dataset": dataset,
+        "database": os.path.basename(os.path.normpath(database.path)),
+        "made_by": f"crnn {__version__}",
+        "decoder": _manifest.decoder(),
+        "options": options,
+        "inputs": database.inputs,
+        "classes": database.classes,
+        "official": database.official,
+    }
+    sum_ = hashlib.sha256(json.dumps(run).encode())
+    for number, record in enumerate(_ordered(database, args)):
+        key = _key(database, number, record)
+        if len(key) > MAX_KEY:
+            raise ValueError(
+                f"key {key[:60]!r}... of {len(key)} bytes, LMDB takes {MAX_KEY}: shorten the path"
+            )
+        sum_.update(key + b"\0%d\n" % record.label)
+    return {**run, "run": sum_.hexdigest()}
+
+
+def _is_of(run: dict, database: Database) -> bool:
+    manifest = read_manifest(database.path) if os.path.isdir(database.path) else None
+    return manifest is not None and manifest.get("run") == run["run"]
+
+
+# ---- writing ----
+
+
+def write(database: Database, run: dict, args: argparse.Namespace) -> None:
+    """Writes one database and reports. Raises ValueError if no image can be read or --check-size fails."""
+    records, form = _ordered(database, args), Form.of(args)
+    name, tally = run["database"], Tally(database.mean is not None and not form.stores_files)
+    with Store(database.path, run["run"], args.restart) as store:
+        _check_room(store, len(records), form)
+        if store.records:
+            print(f"{store.partial}: {store.records:,} records are there, checking them", flush=True)
+            for value in watched(store.kept(), f"check {name}", store.records, unit="records"):
+                tally.add_value(value)
+        done = store.inputs
+        for one in watched(_ready(database, records, args, tally, done), name, len(records), done=done):
+            _put(store, one, records[one.number].name, args.check_size and tally)
+        store.commit()
+        if not store.records:
+            first = f", first {store.remarks[0].text}" if store.remarks else ""
+            raise ValueError(
+                f"{database.path} would be empty: none of {len(records)} images could be read{first}"
+            )
+        if tally.mean is not None:
+            write_mean(database.mean, tally.mean)
+        mean = database.mean if tally.mean is not None or (form.stores_files and form.height) else None
+        store.finish(_manifest.finished(run, store, tally, len(records), mean))
+    if mean and tally.mean is None:
+        from crnn.data_tools.image_mean import image_mean
+
+        write_mean(mean, image_mean(database.path))
+    _report(run, store, mean)
+
+
+def _check_room(store: Store, records: int, form: Form) -> None:
+    """Raises OSError where the disk is sure to be too small."""
+    need = (records - store.records) * form.height * form.width * (1 if form.gray else 3)
+    free = shutil.disk_usage(store.partial).free
+    if need > free and not form.stores_files:
+        raise OSError(f"{store.path} will take {need / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free")
+
+
+def _put(store: Store, one: Ready, name: str, same_size: Tally | None) -> None:
+    if one.problem:
+        store.remark(Remark(one.number, name, True, one.problem))
         return
-    for n, item in enumerate(items, 1):
-        yield item
-        if n % each == 0 and n < total:
-            print(f"Processed {n} files.", flush=True)
+    if same_size and one.shape != same_size.first_shape:
+        raise ValueError(f"--check-size: {one.key!r} is {one.shape}, the first is {same_size.first_shape}")
+    if one.oddity:
+        store.remark(Remark(one.number, name, False, one.oddity))
+    store.add(one.number, one.key, one.value, one.crc)
 
 
-def _ready(records: Sequence[Record], args: argparse.Namespace) -> Iterator[Ready]:
-    """Every record, in order, made by a few threads: OpenCV works outside the interpreter's lock."""
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
+def _report(run: dict, store: Store, mean: Path | None) -> None:
+    problems = [remark.text for remark in store.remarks if remark.skipped]
+    odd = [f"{remark.name} is {remark.text}" for remark in store.remarks if not remark.skipped]
+    print(f"Processed {store.records} files.")
+    official = run["official"]
+    note = f" (the published set has {official:,})" if official and official != store.records else ""
+    print(f"{store.path}: {store.records:,} records{note}")
+    if mean:
+        print(f"{mean}: its mean")
+    for what, rows in (("unreadable images skipped", problems), ("images not as their names say", odd)):
+        if rows:
+            print("\n  ".join([f"{len(rows):,} {what}:", *rows[:LISTED]]))
+        if len(rows) > LISTED:
+            print(f"  and {len(rows) - LISTED:,} more")
+
+
+# ---- in parallel ----
+
+
+def _ready(database, records, args, tally: Tally, start: int) -> Iterator[Ready]:
+    """Every record from number `start` on, in order, made by threads: OpenCV works outside Python's lock."""
+    form = Form.of(args)
+
+    def chunk(first: int) -> tuple[list[Ready], np.ndarray | None]:
+        numbers = range(first, min(first + CHUNK, len(records)))
+        keys = [_key(database, n, records[n]) for n in numbers]
+        made = [
+            ready(n, key, records[n], form, database.beside) for n, key in zip(numbers, keys, strict=True)
+        ]
+        total = pixel_sum([one.pixels for one in made if not one.problem]) if tally.summed else None
+        return [one._replace(pixels=None) for one in made], total
+
+    with ThreadPoolExecutor(args.workers, initializer=_one_thread_each) as pool:
         running: deque = deque()
-        for start in range(0, len(records), CHUNK):
-            running.append(pool.submit(_ready_chunk, start, records[start : start + CHUNK], args))
-            if len(running) > 2 * workers:
-                yield from running.popleft().result()
+        for first in range(start, len(records), CHUNK):
+            running.append(pool.submit(chunk, first))
+            if len(running) > 4 * args.workers:
+                yield from _tallied(*running.popleft().result(), tally)
         while running:
-            yield from running.popleft().result()
+            yield from _tallied(*running.popleft().result(), tally)
 
 
-def _ready_chunk(start: int, records: Sequence[Record], args: argparse.Namespace) -> list[Ready]:
-    return [_ready_one(number, record, args) for number, record in enumerate(records, start)]
-
-
-def _ready_one(number: int, record: Record, args: argparse.Namespace) -> Ready:
+def _one_thread_each() -> None:
     import cv2
 
-    key = f"{number:08d}_{record.name}".encode("utf-8", "surrogateescape")
-    try:
-        file, image = _read(record, args.gray)
-    except (OSError, ValueError) as error:
-        return Ready(key, problem=f"{record.source}: {getattr(error, 'strerror', None) or error}")
-    if args.resize_height:
-        image = cv2.resize(image, (args.resize_width, args.resize_height))
-    pixels = channels_first(image)
-    kind = _image_type(record, args)
-    if not kind:
-        value = encode(pixels, record.label)
-    elif file and not args.resize_height and _extension(record) in (kind, {"jpg": "jpeg"}.get(kind)):
-        value = encode_file(file, record.label)
-    else:
-        value = encode_file(_encode_image(image, kind), record.label)
-    return Ready(key, value, pixels.shape)
+    cv2.setNumThreads(1)
 
 
-def _read(record: Record, gray: bool) -> tuple[bytes, np.ndarray]:
-    """(the image file's bytes if any, its pixels as OpenCV has them); OSError or ValueError if unreadable."""
-    if isinstance(record.source, str):
-        with open(record.source, "rb") as stream:
-            file = stream.read()
-        return file, decode_image(file, color=not gray)
-    if gray and record.source.ndim == 3:
-        import cv2
-
-        return b"", cv2.cvtColor(record.source, cv2.COLOR_BGR2GRAY)
-    return b"", record.source
-
-
-def _image_type(record: Record, args: argparse.Namespace) -> str:
-    """The type of image file to store, or "" for pixels."""
-    if args.encode_type or not args.encoded:
-        return args.encode_type.lower()
-    if not isinstance(record.source, str):
-        return "png"
-    if not _extension(record):
-        raise ValueError(f"--encoded cannot tell the type of {record.name!r} by its name: give --encode-type")
-    return _extension(record)
-
-
-def _extension(record: Record) -> str:
-    return PurePath(record.name).suffix[1:].lower()
-
-
-def _encode_image(image: np.ndarray, kind: str) -> bytes:
-    import cv2
-
-    try:
-        return cv2.imencode(f".{kind}", image)[1].tobytes()
-    except cv2.error:
-        raise ValueError(f"OpenCV writes no image files of type {kind!r}: use png or jpg") from None
+def _tallied(made: list[Ready], total: np.ndarray | None, tally: Tally) -> Iterator[Ready]:
+    for one in made:
+        if not one.problem:
+            tally.add(one.label, one.shape)
+        yield one
+    if total is not None:
+        tally.add_sum(total)
 
 
 def run(main: Callable[[list[str]], int]) -> None:

@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from crnn.data_tools import _convert
-from crnn.data_tools._convert import Record
+from crnn.data_tools._convert import Database
+from crnn.data_tools._images import Record
 
 NAME = "fashion-mnist"
 CLASSES = (
@@ -53,14 +54,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(shuffle=True)
 
 
-def records(args: argparse.Namespace) -> dict[Path, list[Record]]:
+def databases(args: argparse.Namespace) -> list[Database]:
     files = obtain(args.source, args.cache or args.out / "download")
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-    return {
-        args.out / "train_lmdb": _records(files, "train"),
-        args.out / "test_lmdb": _records(files, "t10k"),
-    }
+    return [
+        Database(args.out / "train_lmdb", _records(files, "train"), classes=len(CLASSES), official=60_000),
+        Database(args.out / "test_lmdb", _records(files, "t10k"), classes=len(CLASSES), official=10_000),
+    ]
 
 
 def _records(files: dict[str, bytes], prefix: str) -> list[Record]:

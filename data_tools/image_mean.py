@@ -11,7 +11,8 @@ import argparse
 import numpy as np
 
 from crnn.data.loader import Records
-from crnn.data_tools._convert import flag, run, watched
+from crnn.data_tools._convert import flag, run
+from crnn.data_tools._progress import watched
 from crnn.proto.blobs import write_mean
 
 CHUNK_BYTES = 8 << 20  # of records summed at once

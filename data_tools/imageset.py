@@ -11,7 +11,9 @@ import os
 import sys
 
 from crnn.data_tools import _convert
-from crnn.data_tools._convert import Record
+from crnn.data_tools._convert import Database
+from crnn.data_tools._images import Record
+from crnn.data_tools._manifest import digest
 
 NAME = "imageset"
 
@@ -22,10 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("database", metavar="DB", help="folder of the database to write; must not exist")
 
 
-def records(args: argparse.Namespace) -> dict[str, list[Record]]:
+def databases(args: argparse.Namespace) -> list[Database]:
     # Appended as text, as Caffe does: SUN397's lists begin each path with a slash.
     root = args.root + "/" * (os.path.isdir(args.root) and not args.root.endswith("/"))
-    return {args.database: [Record(path, root + path, label) for path, label in read_list(args.list)]}
+    records = [Record(path, root + path, label) for path, label in read_list(args.list)]
+    return [Database(args.database, records, inputs={args.list: digest(args.list)})]
 
 
 def read_list(path: str) -> list[tuple[str, int]]:

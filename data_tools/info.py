@@ -11,7 +11,8 @@ from collections import Counter
 
 from crnn.data.datum import decode, parse
 from crnn.data.lmdb_reader import LmdbReader
-from crnn.data_tools._convert import run, watched
+from crnn.data_tools._convert import run
+from crnn.data_tools._progress import watched
 
 KEYS = 3  # shown
 LABELS = 20  # counted one by one; of more only the extremes are shown

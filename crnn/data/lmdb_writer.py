@@ -19,6 +19,8 @@ class LmdbWriter:
     Raises FileExistsError where `path` exists, OSError where another process writes it or the disk is full.
     """
 
+    FILES = frozenset({"data.mdb", "lock.mdb"})  # what the folder may hold already
+
     def __init__(self, path, map_size: int = 64 << 20):
         self.path = os.path.normpath(path)
         self.partial = self.path + ".partial"
@@ -35,6 +37,8 @@ class LmdbWriter:
         self._folder = os.open(self.partial, os.O_RDONLY)
         try:
             self._claim()
+            if not self._resumes():
+                self._clear()
             # The 0.9 engine, where lmdb ships two: Caffe cannot read the files of 1.0. Synced at the end.
             engine = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
             with self._errors():
@@ -45,15 +49,24 @@ class LmdbWriter:
         return self
 
     def _claim(self) -> None:
-        """Makes the folder ours, as long as this process lives, and empties it of what a killed one left."""
+        """Makes the folder ours, as long as this process lives."""
         try:
             fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise OSError(f"{self.path} is being written by another process") from None
-        leftovers = os.listdir(self.partial)
-        if not set(leftovers) <= {"data.mdb", "lock.mdb"}:
+        if not set(os.listdir(self.partial)) <= self.FILES:
             raise OSError(f"{self.partial} holds more than an unfinished database: remove it")
-        for name in leftovers:
+
+    def _resumes(self) -> bool:
+        """Whether to go on with what a killed writer left."""
+        return False
+
+    def _keeps(self, error: BaseException) -> bool:
+        """Whether what is written survives this error."""
+        return False
+
+    def _clear(self) -> None:
+        for name in os.listdir(self.partial):
             os.remove(os.path.join(self.partial, name))
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -100,7 +113,7 @@ class LmdbWriter:
             self._env.close()
             if whole:
                 self._publish()
-            else:
+            elif error is None or not self._keeps(error):
                 shutil.rmtree(self.partial)
             os.close(self._folder)
 

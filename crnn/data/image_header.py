@@ -1,0 +1,63 @@
+"""What the first bytes of an image file say of it, so that nothing is decoded that is too large."""
+
+import struct
+from typing import NamedTuple
+
+MAX_PIXELS = 100_000_000  # decoded at once: 300 MB in colour
+
+
+class Header(NamedTuple):
+    kind: str  # jpeg, png, gif, bmp or webp
+    width: int
+    height: int
+    channels: int = 0  # of a JPEG: 1, 3, or 4 (CMYK); else 0
+
+
+def read_header(file: bytes) -> Header | None:
+    """The header of an image file; None where it is of another kind or ends too early."""
+    try:
+        if file.startswith(b"\xff\xd8"):
+            return _jpeg(file)
+        if file.startswith(b"\x89PNG\r\n\x1a\n"):
+            return Header("png", *struct.unpack_from(">II", file, 16))
+        if file[:6] in (b"GIF87a", b"GIF89a"):
+            return Header("gif", *struct.unpack_from("<HH", file, 6))
+        if file.startswith(b"BM"):
+            return Header("bmp", *map(abs, struct.unpack_from("<ii", file, 18)))
+        if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
+            return _webp(file)
+    except (struct.error, IndexError):
+        pass  # shorter than its header: the decoder says what is wrong
+    return None
+
+
+def _jpeg(file: bytes) -> Header | None:
+    """Walks the segments to the frame header, SOF0 to SOF15 without DHT, JPG and DAC."""
+    at = 2
+    while True:
+        if file[at] != 0xFF:
+            return None
+        marker = file[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width, channels = struct.unpack_from(">HHB", file, at + 5)
+            return Header("jpeg", width, height, channels)
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # no length follows
+            at += 2
+        else:
+            at += 2 + struct.unpack_from(">H", file, at + 2)[0]
+
+
+def _webp(file: bytes) -> Header | None:
+    kind = file[12:16]
+    if kind == b"VP8X":
+        size = int.from_bytes(file[24:27], "little"), int.from_bytes(file[27:30], "little")
+        return Header("webp", size[0] + 1, size[1] + 1)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", file, 21)
+        return Header("webp", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", file, 26)
+        return Header("webp", width & 0x3FFF, height & 0x3FFF)
+    return None

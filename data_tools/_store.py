@@ -1,0 +1,173 @@
+"""A database that a killed converter can go on with: an LmdbWriter with checksums and a journal.
+
+While it is written, `<path>.partial` holds beside data.mdb
+    crc32      a checksum a record (crnn/data/checksums.py); stays with the database
+    journal    a line of JSON that names the run, then one after each commit: how many records and inputs are
+               done, and the remarks on inputs since the line before
+A line is written only when its records are on the disk, so whatever lies beyond the last line was not
+acknowledged and is dropped.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crnn.data import checksums
+from crnn.data.checksums import checksum, pack, read_checksums
+from crnn.data.lmdb_reader import check
+from crnn.data.lmdb_writer import LmdbWriter
+
+JOURNAL = "journal"
+MANIFEST = "manifest.json"
+
+
+class Remark(NamedTuple):
+    """What there is to say of an input: why it was skipped, or an oddity that did no harm."""
+
+    number: int
+    name: str
+    skipped: bool
+    text: str
+
+
+class Store(LmdbWriter):
+    """with Store("train_lmdb", run) as store: the records of a run, which `run` names.
+
+    A partial database of the same run is gone on with: `kept` gives its records, and `inputs` says how many
+    inputs they came from. Any error but ValueError, which no second try would cure, leaves it.
+
+    Raises ValueError where the partial database is of another run; `restart` discards it.
+    """
+
+    FILES = LmdbWriter.FILES | {checksums.NAME, JOURNAL, MANIFEST}
+
+    def __init__(self, path, run: str, restart: bool = False):
+        super().__init__(path)
+        self.run, self.restart = run, restart
+        self.inputs = self.records = 0
+        self.remarks: list[Remark] = []
+        self._sums: list[int] = []  # of records not yet committed
+        self._said = 0  # remarks that the journal has
+
+    def __enter__(self) -> "Store":
+        super().__enter__()
+        try:
+            self._crc = open(os.path.join(self.partial, checksums.NAME), "ab")
+            self._journal = open(os.path.join(self.partial, JOURNAL), "ab")
+            if self.records:
+                self._drop_unacknowledged()
+            else:
+                self._crc.write(checksums.MAGIC)
+                self._log({"run": self.run})
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            self._crc.close()
+            self._journal.close()
+
+    def _keeps(self, error: BaseException) -> bool:
+        return not isinstance(error, ValueError)
+
+    # ---- what a killed run left ----
+
+    def _resumes(self) -> bool:
+        path = os.path.join(self.partial, JOURNAL)
+        if self.restart or not os.path.exists(path):
+            return False
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")[:-1]  # what follows the last newline was cut
+        try:
+            head, *rest = map(json.loads, lines or [b"{}"])
+        except ValueError:
+            raise OSError(f"{path} is damaged: --restart discards what is there") from None
+        if not rest or not rest[-1]["records"]:
+            return False
+        if head["run"] != self.run:
+            raise ValueError(
+                f"{self.partial} was begun with other input, options or versions: "
+                "--restart discards it, or write to another folder"
+            )
+        self.inputs, self.records = rest[-1]["inputs"], rest[-1]["records"]
+        self.remarks = [Remark(*remark) for line in rest for remark in line["remarks"]]
+        self._said = len(self.remarks)
+        self._check_left()
+        os.truncate(path, sum(len(line) + 1 for line in lines))
+        return True
+
+    def _check_left(self) -> None:
+        """Whether all that the journal acknowledges is there; what the checksums have beyond it is cut."""
+        entries, sums = check(self.partial), read_checksums(self.partial)
+        if sums is None or min(entries, len(sums)) < self.records:
+            raise OSError(f"{self.partial} lacks some of its {self.records:,} records: --restart discards it")
+        self._left = sums[: self.records].tolist()
+        os.truncate(os.path.join(self.partial, checksums.NAME), len(checksums.MAGIC) + 4 * self.records)
+
+    def _drop_unacknowledged(self) -> None:
+        with self._errors(), self._env.begin(write=True) as txn, txn.cursor() as cursor:
+            extra = txn.stat()["entries"] - self.records
+            for _ in range(extra):
+                cursor.last()
+                cursor.delete()
+
+    def kept(self) -> Iterator[bytes]:
+        """The values that are there, in order. Raises OSError for one that is not what was written."""
+        if not self.records:
+            return
+        with self._errors(), self._env.begin() as txn, txn.cursor() as cursor:
+            for (key, value), want in zip(cursor.iternext(), self._left, strict=True):
+                if checksum(key, value) != want:
+                    raise OSError(f"{self.partial}: record {key!r} is damaged: --restart discards it")
+                yield value
+
+    # ---- writing ----
+
+    def _log(self, line: dict) -> None:
+        self._journal.write(json.dumps(line).encode() + b"\n")
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+
+    def add(self, number: int, key: bytes, value: bytes, crc: int) -> None:
+        """The record of input `number`. Keys must rise."""
+        self.inputs = number + 1
+        self._sums.append(crc)
+        self.put(key, value)
+
+    def remark(self, remark: Remark) -> None:
+        self.remarks.append(remark)
+        if remark.skipped:
+            self.inputs = remark.number + 1
+
+    def commit(self) -> None:
+        if not self._sums and self._said == len(self.remarks):
+            return
+        super().commit()
+        with self._errors():
+            self._env.sync(True)
+        self._crc.write(pack(self._sums))
+        self._crc.flush()
+        os.fsync(self._crc.fileno())
+        self.records += len(self._sums)
+        self._sums.clear()
+        remarks = self.remarks[self._said :]
+        self._log({"inputs": self.inputs, "records": self.records, "remarks": remarks})
+        self._said = len(self.remarks)
+
+    def finish(self, manifest: dict) -> None:
+        """Commits the rest and lays the manifest beside the records."""
+        self.commit()
+        with open(os.path.join(self.partial, MANIFEST), "w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _publish(self) -> None:
+        super()._publish()
+        os.remove(os.path.join(self.path, JOURNAL))
