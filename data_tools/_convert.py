@@ -41,9 +41,9 @@ EPILOG = """\
 Flags may be spelled as Caffe's: -resize_height, --resize_height, --resize-height.
 An image that cannot be read is skipped, counted and named at the end and in the manifest; its number stays
 unused. EXIF orientation is ignored, as by the OpenCV 2.4 of Caffe's time.
-A database is written as NAME.partial and renamed when it is whole. What a stopped or killed run left is checked
-and gone on with when the same command is given again; the records are those of an unbroken run, in the same
-order, with any number of workers. Beside data.mdb lie manifest.json and crc32, which crnn data verify reads."""
+A database is written as NAME.partial and renamed when it is whole. What a stopped or killed run left is
+checked and gone on with when the same command is given again; the records are those of an unbroken run, in
+their order, with any number of workers. Beside data.mdb lie manifest.json and crc32: see crnn data verify."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,7 @@ def write(database: Database, run: dict, args: argparse.Namespace) -> None:
         for one in watched(_ready(database, records, args, tally, done), name, len(records), done=done):
             _put(store, one, records[one.number].name, args.check_size and tally)
         store.commit()
+        store.wait()
         if not store.records:
             first = f", first {store.remarks[0].text}" if store.remarks else ""
             raise ValueError(

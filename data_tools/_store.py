@@ -11,6 +11,7 @@ acknowledged and is dropped.
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from crnn.data import checksums
@@ -49,6 +50,8 @@ class Store(LmdbWriter):
         self.remarks: list[Remark] = []
         self._sums: list[int] = []  # of records not yet committed
         self._said = 0  # remarks that the journal has
+        self._thread = ThreadPoolExecutor(1, "crnn-lmdb")
+        self._writing: Future | None = None
 
     def __enter__(self) -> "Store":
         super().__enter__()
@@ -67,6 +70,7 @@ class Store(LmdbWriter):
 
     def __exit__(self, kind, error, trace):
         try:
+            self._thread.shutdown()
             super().__exit__(kind, error, trace)
         finally:
             self._crc.close()
@@ -145,23 +149,33 @@ class Store(LmdbWriter):
             self.inputs = remark.number + 1
 
     def commit(self) -> None:
+        """Hands what was put since the last commit to the writing thread, once that is done with the last."""
+        self.wait()
         if not self._sums and self._said == len(self.remarks):
             return
-        super().commit()
-        with self._errors():
-            self._env.sync(True)
-        self._crc.write(pack(self._sums))
-        self._crc.flush()
-        os.fsync(self._crc.fileno())
         self.records += len(self._sums)
-        self._sums.clear()
-        remarks = self.remarks[self._said :]
-        self._log({"inputs": self.inputs, "records": self.records, "remarks": remarks})
+        line = {"inputs": self.inputs, "records": self.records, "remarks": self.remarks[self._said :]}
+        self._writing = self._thread.submit(self._acknowledge, self._pending, self._sums, line)
+        self._pending, self._pending_bytes, self._sums = [], 0, []
         self._said = len(self.remarks)
 
+    def wait(self) -> None:
+        """Returns when all that was committed is on the disk. Raises what its writing raised."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def _acknowledge(self, records: list[tuple[bytes, bytes]], sums: list[int], line: dict) -> None:
+        self._write(records)
+        with self._errors():
+            self._env.sync(True)
+        self._crc.write(pack(sums))
+        self._crc.flush()
+        os.fsync(self._crc.fileno())
+        self._log(line)
+
     def finish(self, manifest: dict) -> None:
-        """Commits the rest and lays the manifest beside the records."""
-        self.commit()
+        """Lays the manifest beside the records, all of them committed."""
         with open(os.path.join(self.partial, MANIFEST), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1)
             file.write("\n")

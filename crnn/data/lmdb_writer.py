@@ -81,25 +81,25 @@ class LmdbWriter:
             self.commit()
 
     def commit(self) -> None:
-        """Writes what was put since the last commit; the map doubles until it fits."""
+        """Writes what was put since the last commit."""
+        self._write(self._pending)
+        self._pending, self._pending_bytes = [], 0
+
+    def _write(self, records: list[tuple[bytes, bytes]]) -> None:
+        """One transaction; the map doubles until it fits."""
         import lmdb
 
         with self._errors():
             while True:
                 try:
-                    self._write_pending()
+                    with self._env.begin(write=True) as txn:
+                        for key, value in records:
+                            if not txn.put(key, value, overwrite=False):
+                                raise ValueError(f"key {key!r} was put twice")
                     break
                 except lmdb.MapFullError:
                     self._map_size *= 2
                     self._env.set_mapsize(self._map_size)
-        self._pending.clear()
-        self._pending_bytes = 0
-
-    def _write_pending(self) -> None:
-        with self._env.begin(write=True) as txn:
-            for key, value in self._pending:
-                if not txn.put(key, value, overwrite=False):
-                    raise ValueError(f"key {key!r} was put twice")
 
     def __exit__(self, kind, error, trace):
         whole = False
