@@ -131,17 +131,19 @@ class Zip:
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise OSError(f"{path} is damaged ({error}): get it again") from None
 
-    def text(self, name: str) -> bytes | None:
-        return self._files.get(name)
+    def ending(self, name: str) -> bytes | None:
+        """The file called `name` in whatever folder."""
+        return next((data for path, data in self._files.items() if f"/{path}".endswith(f"/{name}")), None)
 
 
 def _expand(path: str, work: Path) -> str:
     """The tar of a .tar.gz, in `work`. Raises as Tar does."""
     stat = os.stat(path)
-    expanded = work / f"{os.path.basename(path)}-{stat.st_size}-{stat.st_mtime_ns}.tar"
+    name = os.path.basename(path).removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar") + ".tar"
+    expanded = work / f"{stat.st_size}-{stat.st_mtime_ns}" / name
     if expanded.exists():
         return str(expanded)
-    work.mkdir(parents=True, exist_ok=True)
+    expanded.parent.mkdir(parents=True, exist_ok=True)
     limit = max(FREE_BYTES, MAX_RATIO * stat.st_size)
     partial = expanded.with_suffix(".partial")
     what = f"expand {os.path.basename(path)}"

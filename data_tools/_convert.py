@@ -58,6 +58,7 @@ class Database:
     classes: int | None = None
     official: int | None = None  # records of the published set
     inputs: dict[str, dict] = field(default_factory=dict)  # lists and archives: bytes, sha256
+    map_classes: int | None = None  # of label maps: pixels are below it, or 255
 
 
 def convert(dataset, argv: Sequence[str]) -> int:
@@ -101,14 +102,22 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="threads"
     )
-    parser.set_defaults(fit="warp")
+    size = parser.get_default("resize_width") or 0  # a data set may have set it
+    parser.set_defaults(fit=parser.get_default("fit") or "warp")
     group = parser.add_argument_group("flags of convert_imageset")
     flag(group, "gray", action="store_true", help="one channel; without it colour images have three, BGR")
     flag(group, "shuffle", action="store_true", help="put the records in random order")
     flag(group, "seed", type=int, default=1, metavar="N", help="of --shuffle (default 1)")
     flag(group, "backend", choices=["lmdb"], default="lmdb", help="only lmdb")
-    flag(group, "resize-width", type=int, default=0, metavar="W", help="warp every image to W x H")
-    flag(group, "resize-height", type=int, default=0, metavar="H", help="goes with --resize-width")
+    flag(
+        group,
+        "resize-width",
+        type=int,
+        default=size,
+        metavar="W",
+        help=f"of every image (default {size or 'its own'})",
+    )
+    flag(group, "resize-height", type=int, default=size, metavar="H", help="goes with --resize-width")
     flag(group, "check-size", action="store_true", help="fail if images differ in size")
     flag(group, "encoded", action="store_true", help="store image files: unchanged, if not resized")
     flag(group, "encode-type", default="", metavar="TYPE", help="store them as png, jpg, ...")
@@ -151,6 +160,7 @@ def _run(dataset: str, database: Database, args: argparse.Namespace) -> dict:
         "options": options,
         "inputs": database.inputs,
         "classes": database.classes,
+        "map_classes": database.map_classes,
         "official": database.official,
     }
     sum_ = hashlib.sha256(json.dumps(run).encode())
@@ -188,7 +198,7 @@ def write(database: Database, run: dict, args: argparse.Namespace) -> None:
         store.commit()
         store.wait()
         if not store.records:
-            first = f", first {store.remarks[0].text}" if store.remarks else ""
+            first = f", first {_problem(records, store.remarks[0])}" if store.remarks else ""
             raise ValueError(
                 f"{database.path} would be empty: none of {len(records)} images could be read{first}"
             )
@@ -200,7 +210,7 @@ def write(database: Database, run: dict, args: argparse.Namespace) -> None:
         from crnn.data_tools.image_mean import image_mean
 
         write_mean(mean, image_mean(database.path))
-    _report(run, store, mean)
+    _report(run, store, mean, [_problem(records, remark) for remark in store.remarks if remark.skipped])
 
 
 def _check_room(store: Store, records: int, form: Form) -> None:
@@ -222,8 +232,12 @@ def _put(store: Store, one: Ready, name: str, same_size: Tally | None) -> None:
     store.add(one.number, one.key, one.value, one.crc)
 
 
-def _report(run: dict, store: Store, mean: Path | None) -> None:
-    problems = [remark.text for remark in store.remarks if remark.skipped]
+def _problem(records: list[Record], remark: Remark) -> str:
+    source = records[remark.number].source
+    return f"{remark.name if isinstance(source, np.ndarray) else source}: {remark.text}"
+
+
+def _report(run: dict, store: Store, mean: Path | None, problems: list[str]) -> None:
     odd = [f"{remark.name} is {remark.text}" for remark in store.remarks if not remark.skipped]
     print(f"Processed {store.records} files.")
     official = run["official"]

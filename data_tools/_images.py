@@ -73,9 +73,7 @@ def ready(number: int, key: bytes, record: Record, form: Form, beside: bool) -> 
         if other is not None and other.ndim == 2 and other.shape != image.shape[:2]:
             raise ValueError(f"its label map is {other.shape}, the image {image.shape[:2]} pixels")
     except (OSError, ValueError) as error:
-        text = getattr(error, "strerror", None) or str(error)
-        where = record.name if isinstance(record.source, np.ndarray) else record.source
-        return Ready(number, key, record.label, problem=f"{where}: {text}")
+        return Ready(number, key, record.label, problem=getattr(error, "strerror", None) or str(error))
     if beside:
         pixels = resize_map(other, form)[None] if other.ndim == 2 else other
         value = encode(pixels, record.label)

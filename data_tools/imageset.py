@@ -28,28 +28,33 @@ def databases(args: argparse.Namespace) -> list[Database]:
     # Appended as text, as Caffe does: SUN397's lists begin each path with a slash.
     root = args.root + "/" * (os.path.isdir(args.root) and not args.root.endswith("/"))
     records = [Record(path, root + path, label) for path, label in read_list(args.list)]
-    return [Database(args.database, records, inputs={args.list: digest(args.list)})]
+    return [Database(args.database, records, inputs={os.path.basename(args.list): digest(args.list)})]
 
 
 def read_list(path: str) -> list[tuple[str, int]]:
-    """(path, label) of each line; the last blank splits. Empty lines do not count.
-
-    Raises OSError where there is no list, ValueError naming the line without a label.
-    """
+    """(path, label) of each line. Raises OSError where there is no list, else as `parse_list`."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no list {path}")
+    with open(path, "rb") as file:
+        return parse_list(file.read(), path)
+
+
+def parse_list(data: bytes, path: str) -> list[tuple[str, int]]:
+    """(path, label) of each line; the last blank splits. Empty lines do not count.
+
+    Raises ValueError naming the line without a label.
+    """
     lines = []
-    with open(path, encoding="utf-8", errors="surrogateescape") as text:
-        for number, line in enumerate(text, 1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(" ")
-            try:
-                lines.append((name.rstrip(), _label(label)))
-            except ValueError:
-                raise ValueError(
-                    f"{path}:{number}: {line.strip()!r} is not `path label` with a whole label"
-                ) from None
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        try:
+            lines.append((name.rstrip(), _label(label)))
+        except ValueError:
+            raise ValueError(
+                f"{path}:{number}: {line.strip()!r} is not `path label` with a whole label"
+            ) from None
     return lines
 
 

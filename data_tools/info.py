@@ -1,4 +1,4 @@
-"""What an LMDB holds: records, shapes, labels, first keys, size.
+"""What an LMDB holds: records, shapes, labels, first keys, size, and its converter's manifest if it has one.
 
 Reads every record, but decodes only the first image file.
 
@@ -12,6 +12,7 @@ from collections import Counter
 from crnn.data.datum import decode, parse
 from crnn.data.lmdb_reader import LmdbReader
 from crnn.data_tools._convert import run
+from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._progress import watched
 
 KEYS = 3  # shown
@@ -38,7 +39,29 @@ def info(path) -> str:
         shape = decode(next(reader.items())[1])[0].shape
         rows.append(("first", " x ".join(map(str, shape))))
     rows += [("labels", _labels(labels)), *(("key", key) for key in keys)]
+    rows += _manifest(read_manifest(path))
     return "\n".join([str(path), *(f"  {name:<8} {text}" for name, text in rows)])
+
+
+def _manifest(manifest: dict | None) -> list[tuple[str, str]]:
+    """What its converter said of the database, if it was one of crnn's."""
+    if manifest is None:
+        return []
+    options = ", ".join(f"{name} {value}" for name, value in manifest["options"].items())
+    made = f"{manifest['made_by']}, OpenCV {manifest['decoder']['opencv']}, {manifest['decoder']['jpeg']}"
+    rows = [("made from", f"{manifest['dataset']}, {manifest['listed']:,} inputs"), ("made by", made)]
+    rows += [("options", options)]
+    if manifest["official"]:
+        rows.append(("official", f"{manifest['official']:,} records"))
+    if manifest["mean"]:
+        rows.append(("mean", manifest["mean"]))
+    for name, what in manifest["inputs"].items():
+        rows.append(("input", ", ".join([name, *(f"{key} {value}" for key, value in what.items())])))
+    for name in ("skipped", "oddities"):
+        found = manifest[name]
+        rows += [(name, f"{len(found):,}")] if found else []
+        rows += [("", text if name == "skipped" else f"{file}: {text}") for _, file, text in found[:LABELS]]
+    return rows
 
 
 def _labels(labels: Counter) -> str:

@@ -3,6 +3,7 @@
     crnn data convert DATASET ...   images to LMDBs; crnn data convert --help lists the data sets
     crnn data mean DB [MEAN]        the mean image of an LMDB (compute_image_mean)
     crnn data info DB ...           what an LMDB holds
+    crnn data verify DB ...         whether it is as it was written, and fits to be trained on
 
 Each is also a program in data_tools/.
 """
@@ -13,8 +14,8 @@ import pkgutil
 from crnn import data_tools
 from crnn.tools.flags import normalise
 
-PROGRAMS = {"mean": "image_mean", "info": "info"}
-BOOLEANS = ("gray", "shuffle", "check-size", "encoded")
+PROGRAMS = {"mean": "image_mean", "info": "info", "verify": "verify"}
+BOOLEANS = ("gray", "shuffle", "check-size", "encoded", "keep", "restart", "in-order", "no-decode")
 
 
 def datasets() -> dict:
