@@ -17,6 +17,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -79,19 +80,30 @@ def convert(dataset, argv: Sequence[str]) -> int:
     args.work = Path(args.out, ".unpacked") if hasattr(args, "out") else None
     databases = dataset.databases(args)
     runs = [_run(dataset.NAME, database, args) for database in databases]
-    there = [os.path.lexists(database.path) for database in databases]
-    whole = [
-        have and _is_of(run, database) for have, run, database in zip(there, runs, databases, strict=True)
-    ]
-    for database, have, same in zip(databases, there, whole, strict=True):
-        if have and not args.keep and (all(there) or not same):
-            raise FileExistsError(f"{database.path} exists: remove it, write to another folder, or --keep it")
-    for database, run, have in zip(databases, runs, there, strict=True):
-        if not have:
+    try:
+        for database, run in _missing(databases, runs, args.keep):
             write(database, run, args)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
+    for database in databases:
+        _complete_mean(database)
     if args.work and args.work.exists():
         shutil.rmtree(args.work)
     return 0
+
+
+def _missing(databases: list[Database], runs: list[dict], keep: bool) -> list[tuple[Database, dict]]:
+    """What is to be written, with its run: those that are not there.
+
+    Raises FileExistsError, unless `keep`, where all are there or one is not of this run.
+    """
+    pairs = list(zip(databases, runs, strict=True))
+    there = [os.path.lexists(database.path) for database in databases]
+    for (database, run), have in zip(pairs, there, strict=True):
+        if have and not keep and (all(there) or not _is_of(run, database)):
+            raise FileExistsError(f"{database.path} exists: remove it, write to another folder, or --keep it")
+    return [pair for pair, have in zip(pairs, there, strict=True) if not have]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,11 +218,16 @@ def write(database: Database, run: dict, args: argparse.Namespace) -> None:
             write_mean(database.mean, tally.mean)
         mean = database.mean if tally.mean is not None or (form.stores_files and form.height) else None
         store.finish(_manifest.finished(run, store, tally, len(records), mean))
-    if mean and tally.mean is None:
+    _report(run, store, mean, [_problem(records, remark) for remark in store.remarks if remark.skipped])
+
+
+def _complete_mean(database: Database) -> None:
+    """The mean of stored image files, which is taken from the whole database."""
+    manifest = read_manifest(database.path)
+    if database.mean and manifest and manifest["mean"] and not database.mean.exists():
         from crnn.data_tools.image_mean import image_mean
 
-        write_mean(mean, image_mean(database.path))
-    _report(run, store, mean, [_problem(records, remark) for remark in store.remarks if remark.skipped])
+        write_mean(database.mean, image_mean(database.path))
 
 
 def _check_room(store: Store, records: int, form: Form) -> None:

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from crnn.data_tools._archive import Folder, Tar
-from crnn.data_tools._manifest import digest
 
 
 def arguments(parser: argparse.ArgumentParser, size: int = 256, shuffle: bool = True) -> None:
@@ -20,9 +19,16 @@ def arguments(parser: argparse.ArgumentParser, size: int = 256, shuffle: bool = 
 
 
 def parts(parser: argparse.ArgumentParser, *names: str) -> None:
+    """--parts, some of `names`."""
+
+    def chosen(text: str) -> list[str]:
+        if not set(text.split(",")) <= set(names):
+            raise argparse.ArgumentTypeError(f"wanted some of {','.join(names)}, got {text}")
+        return [name for name in names if name in text.split(",")]
+
     parser.add_argument(
         "--parts",
-        type=lambda text: text.split(","),
+        type=chosen,
         default=list(names),
         metavar=",".join(names),
         help="databases to write, all if not given",
@@ -59,6 +65,3 @@ def archive_of(files) -> dict[str, dict]:
 def write_lines(path: Path, rows) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="surrogateescape")
-
-
-__all__ = ["archive_of", "arguments", "digest", "find", "lines", "parts", "write_lines"]

@@ -1,10 +1,10 @@
-"""CIFAR-10, 50,000 + 10,000 photographs 32 x 32 of ten kinds of things, becomes LMDBs as in Caffe's example.
+"""CIFAR-10: 50,000 + 10,000 photographs 32 x 32 of ten kinds of things.
 
 SOURCE holds cifar-10-binary.tar.gz (162 MB, md5 c32a1d4ab5d03f1284b67883e8d87530) from
 https://www.cs.toronto.edu/~kriz/cifar.html, or its folder cifar-10-batches-bin/. The python version,
 which holds pickles, is refused.
 
-As in Caffe the channels are R, G, B, the order is the published one, and keys have 5 digits.
+As in Caffe's example the channels are R, G, B, the order is the published one, and keys have 5 digits.
 
 Writes OUT/train_lmdb, OUT/test_lmdb, with --val OUT/val_lmdb, OUT/mean.binaryproto and OUT/labels.txt.
 

@@ -1,4 +1,4 @@
-"""CIFAR-100, 50,000 + 10,000 photographs 32 x 32 of 100 kinds of things in 20 groups, becomes LMDBs.
+"""CIFAR-100: 50,000 + 10,000 photographs 32 x 32 of 100 kinds of things in 20 groups.
 
 SOURCE holds cifar-100-binary.tar.gz (161 MB, md5 03b5dce01913d631647c71ecec9e9cb8) from
 https://www.cs.toronto.edu/~kriz/cifar.html, or its folder cifar-100-binary/. The python version, which holds

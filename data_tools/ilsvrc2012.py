@@ -1,4 +1,4 @@
-"""ImageNet's ILSVRC 2012, 1,281,167 + 50,000 photographs of 1,000 classes, becomes two LMDBs and their mean.
+"""ImageNet's ILSVRC 2012: 1,281,167 + 50,000 photographs of 1,000 classes.
 
 SOURCE holds, as downloaded or unpacked:
   ILSVRC2012_img_train.tar       or train/nXXXXXXXX/*.JPEG    138 GB, md5 1d675b47d978889d74fa0da5fadfb00e

@@ -1,4 +1,4 @@
-"""MIT indoor scenes, 15,620 photographs of 67 rooms, becomes two LMDBs and their mean by the published split.
+"""MIT indoor scenes: 15,620 photographs of 67 kinds of rooms, of which 6,700 are split.
 
 SOURCE holds, as downloaded or unpacked:
   indoorCVPR_09.tar                     or Images/CLASS/FILE         2.4 GB

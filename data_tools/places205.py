@@ -1,4 +1,4 @@
-"""Places205, 2,448,873 + 20,500 photographs of 205 scenes, becomes two LMDBs and their mean.
+"""Places205: 2,448,873 + 20,500 photographs of 205 scenes.
 
 SOURCE holds, as downloaded or unpacked:
   imagesPlaces205_resize.tar.gz    or imagesPlaces205_resize.tar, data/vision/torralba/deeplearning/images256/

@@ -1,4 +1,4 @@
-"""SUN397, 108,754 photographs of 397 scenes, becomes two LMDBs and their mean for each of its ten partitions.
+"""SUN397: 108,754 photographs of 397 scenes in ten partitions.
 
 SOURCE holds, as downloaded or unpacked:
   SUN397.tar.gz    or SUN397.tar, SUN397/       37 GB, md5 8ca2778205c41d23104230ba66911c7a

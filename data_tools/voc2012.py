@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012's segmentation task, with SBD's further label maps if wanted: images and maps become LMDBs.
+"""PASCAL VOC 2012: 2,913 photographs with label maps of 20 classes, with SBD 12,031.
 
 SOURCE holds, as downloaded or unpacked:
   VOCtrainval_11-May-2012.tar   or VOCdevkit/VOC2012/    1.9 GB, md5 6cd6e144f989b92b3379bac3b3de84fd

@@ -7,6 +7,7 @@ import pytest
 
 from crnn.data_tools import ilsvrc2012, image_mean
 from crnn.data_tools._manifest import read_manifest
+from crnn.data_tools.verify import verify
 from crnn.proto.blobs import read_mean
 
 META = (Path(__file__).parent / "files" / "meta.mat").read_bytes()  # ID 1 n02119789, ID 2 n02100735
@@ -118,6 +119,13 @@ def test_stored_files_keep_their_bytes(archives, train, tmp_path, contents):
     convert(archives, tmp_path / "out", *flags)
     for key, datum in contents(tmp_path / "out/train_lmdb"):
         assert datum.encoded and datum.data == train[key[9:]]
+
+
+def test_the_mean_of_stored_files_is_that_of_their_pixels(archives, tmp_path):
+    convert(archives, tmp_path / "out", "--encode-type=jpg")
+    want = image_mean.image_mean(tmp_path / "out/train_lmdb").astype(np.float32)
+    np.testing.assert_array_equal(read_mean(tmp_path / "out/mean.binaryproto"), want)
+    assert verify(tmp_path / "out/train_lmdb") == []
 
 
 # ---- what does not fit ----
