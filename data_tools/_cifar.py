@@ -10,9 +10,9 @@ import numpy as np
 
 from crnn.data_tools import _official
 from crnn.data_tools._archive import read
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
 from crnn.data_tools._manifest import digest_of
+from crnn.data_tools._write import Database
 
 PIXELS = 3 * 32 * 32
 KEY = "{:05d}".format

@@ -15,8 +15,8 @@ import argparse
 import sys
 
 from crnn.data_tools import _cifar, _convert, _official
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
+from crnn.data_tools._write import Database
 
 NAME = "cifar10"
 FOLDER = "cifar-10-batches-bin"

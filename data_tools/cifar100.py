@@ -21,8 +21,8 @@ import sys
 import numpy as np
 
 from crnn.data_tools import _cifar, _convert, _official
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
+from crnn.data_tools._write import Database
 
 NAME = "cifar100"
 FOLDER = "cifar-100-binary"

@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 
 from crnn.data_tools import _convert
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
+from crnn.data_tools._write import Database
 
 NAME = "fashion-mnist"
 CLASSES = (

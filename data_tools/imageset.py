@@ -11,9 +11,9 @@ import os
 import sys
 
 from crnn.data_tools import _convert
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
 from crnn.data_tools._manifest import digest
+from crnn.data_tools._write import Database
 
 NAME = "imageset"
 

@@ -19,9 +19,9 @@ import sys
 
 from crnn.data_tools import _convert, _official
 from crnn.data_tools._archive import read
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
 from crnn.data_tools._manifest import digest_of
+from crnn.data_tools._write import Database
 from crnn.data_tools.imageset import parse_list
 
 NAME = "places205"

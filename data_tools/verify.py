@@ -40,7 +40,7 @@ def verify(path, decoded: bool = True, workers: int | None = None) -> list[str]:
         problems.append(f"{len(reader):,} records, but {len(sums):,} checksums")
         sums = None
     check = _Check(sums, manifest, decoded)
-    items = watched(reader.items(), f"verify {os.path.basename(path)}", len(reader), unit="records")
+    items = watched(reader.items(), f"verify {os.path.basename(path)}", len(reader), 100_000, unit="records")
     for found, label, shape in _in_order(check, items, workers):
         problems += found
         if shape:

@@ -30,11 +30,11 @@ import numpy as np
 
 from crnn.data_tools import _convert, _official
 from crnn.data_tools._archive import Source, read
-from crnn.data_tools._convert import Database
 from crnn.data_tools._images import Record
 from crnn.data_tools._label_map import palette_indices
 from crnn.data_tools._manifest import digest_of
 from crnn.data_tools._matfile import read_variable
+from crnn.data_tools._write import Database
 
 NAME = "voc2012"
 VOC, SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"

@@ -131,6 +131,19 @@ def test_the_mean_of_stored_files_is_that_of_their_pixels(archives, tmp_path):
 # ---- what does not fit ----
 
 
+def test_parts_that_there_are_not(archives, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        convert(archives, tmp_path / "out", "--parts=train,test")
+    assert "wanted some of train,val, got train,test" in capsys.readouterr().err
+
+
+def test_a_tar_with_a_name_that_leads_out_is_refused_before_anything_is_written(archives, tar, tmp_path):
+    tar(archives / "ILSVRC2012_img_val.tar", {"../../ILSVRC2012_val_00000001.JPEG": b""})
+    with pytest.raises(ValueError, match=r"img_val\.tar is refused: the name '../../ILS.* leads out of it"):
+        convert(archives, tmp_path / "out")
+    assert not (tmp_path / "out/train_lmdb").exists()
+
+
 def test_what_is_missing_is_named(archives, tmp_path):
     (archives / f"{DEVKIT}.tar.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither .*devkit_t12\.tar\.gz nor Caffe's val\.txt"):

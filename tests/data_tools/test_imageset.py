@@ -16,6 +16,7 @@ import pytest
 from crnn.data.lmdb_reader import LmdbReader
 from crnn.data_tools import imageset
 from crnn.testing import ROOT, golden
+from crnn.tools.data import datasets
 
 CASES = ["raw_color", "raw_gray", "no_resize", "encoded_as_is", "encoded_png_resized"]
 
@@ -226,3 +227,12 @@ def test_help_lists_the_data_sets(crnn):
     assert result.returncode == 0
     assert "imageset" in result.stdout and "fashion-mnist" in result.stdout
     assert "--resize-height" in crnn("data", "convert", "imageset", "--help").stdout
+
+
+@pytest.mark.parametrize("name", sorted(set(datasets()) - {"imageset"}))
+def test_the_help_of_a_data_set_says_where_it_is_from_and_what_it_writes(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        datasets()[name].main(["--help"])
+    said = capsys.readouterr().out
+    assert end.value.code == 0 and "train_lmdb" in said and f"crnn data convert {name}" in said
+    assert "http" in said or "package" in said

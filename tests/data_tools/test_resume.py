@@ -12,7 +12,7 @@ import pytest
 
 from crnn.data.checksums import read_checksums
 from crnn.data.lmdb_reader import LmdbReader
-from crnn.data_tools import _convert, _store, cifar10, imageset
+from crnn.data_tools import _store, _write, cifar10, imageset
 from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._store import Store
 from crnn.data_tools.verify import verify
@@ -33,7 +33,7 @@ def images(photo, unpack, tmp_path):
 @pytest.fixture
 def small_batches(monkeypatch):
     monkeypatch.setattr("crnn.data.lmdb_writer.COMMIT_RECORDS", BATCH)
-    monkeypatch.setattr(_convert, "CHUNK", 4)
+    monkeypatch.setattr(_write, "CHUNK", 4)
 
 
 def convert(images, database, *flags) -> None:
@@ -58,7 +58,7 @@ class Stopped(BaseException):
 
 def stop_after(monkeypatch, count: int) -> None:
     """Makes the run end as it hands the record after `count` others to the database."""
-    put, seen = _convert._put, []
+    put, seen = _write._put, []
 
     def stopping(*args):
         seen.append(args)
@@ -66,7 +66,7 @@ def stop_after(monkeypatch, count: int) -> None:
             raise Stopped
         put(*args)
 
-    monkeypatch.setattr(_convert, "_put", stopping)
+    monkeypatch.setattr(_write, "_put", stopping)
 
 
 def break_at(monkeypatch, line: int) -> None:
@@ -189,6 +189,18 @@ def _sizes(images, tmp_path) -> list[str]:
     return images
 
 
+def test_ctrl_c_says_how_to_go_on(images, unbroken, tmp_path, monkeypatch, small_batches, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_write, "_put", interrupt)
+        assert imageset.main([*FLAGS, *images, str(tmp_path / "db")]) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+    convert(images, tmp_path / "db")
+    assert everything(tmp_path / "db") == unbroken
+
+
 # ---- several databases ----
 
 
@@ -263,7 +275,7 @@ def test_a_full_disk_keeps_what_was_written(images, unbroken, tmp_path, monkeypa
         monkeypatch.context() as patch,
         pytest.raises(OSError, match=r"will take .* GB more, 0\.0 GB are free"),
     ):
-        patch.setattr(_convert.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+        patch.setattr(_write.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
         convert(images, tmp_path / "db")
     assert _store.JOURNAL in os.listdir(tmp_path / "db.partial")
     convert(images, tmp_path / "db")
