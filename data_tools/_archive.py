@@ -250,6 +250,8 @@ def _extended(stream: BinaryIO, info: tarfile.TarInfo, path: str, name, size):
         if keyword == b"path":
             name = value.decode("utf-8", "surrogateescape")
         elif keyword == b"size":
+            if not value.isdigit():
+                raise OSError(f"{path} is damaged in a pax header: get it again")
             size = int(value)
         data = data[int(length) :]
     return name, size

@@ -16,7 +16,6 @@ import json
 import os
 from collections import Counter
 
-import cv2
 import numpy as np
 
 from crnn.data import checksums
@@ -38,6 +37,8 @@ def read_manifest(folder) -> dict | None:
 
 def decoder() -> dict[str, str]:
     """What decodes images here; other versions may give other pixels."""
+    import cv2
+
     lines = [line.split(":", 1) for line in cv2.getBuildInformation().splitlines() if ":" in line]
     jpeg = [value.strip() for name, value in lines if name.strip() == "JPEG"]
     return {"opencv": cv2.__version__, "jpeg": jpeg[0] if jpeg else "unknown"}
@@ -55,17 +56,20 @@ def digest_of(data: bytes) -> dict:
 
 
 class Tally:
-    """Counts over the records of a database and, if `summed`, the sum of their pixels."""
+    """Counts over the records of a database and, if `summed`, the sum of their pixels.
 
-    def __init__(self, summed: bool):
-        self.summed = summed
+    Of image files (`files`) the shape counts only until the run ends: what is there already is not decoded.
+    """
+
+    def __init__(self, summed: bool, files: bool = False):
+        self.summed, self.counts_shapes = summed and not files, not files
         self.labels: Counter = Counter()
-        self.shapes: dict[tuple[int, ...], int] = {}  # in the order of their first record
+        self.shapes: dict[tuple[int, ...], None] = {}  # a set in the order of first records
         self._total: np.ndarray | None = None  # float64 [C, H, W]: exact for 8-bit pixels
 
     def add(self, label: int, shape: tuple[int, ...]) -> None:
         self.labels[label] += 1
-        self.shapes[shape] = self.shapes.get(shape, 0) + 1
+        self.shapes.setdefault(shape)
 
     def add_sum(self, total: np.ndarray) -> None:
         if self._total is None:
@@ -97,6 +101,8 @@ class Tally:
 
 def pixel_sum(images: list[np.ndarray]) -> np.ndarray | None:
     """float32 [C, H, W], exact for up to 65,000 images of 8 bits; None where shapes differ."""
+    import cv2
+
     if len({image.shape for image in images}) != 1:
         return None
     C, H, W = images[0].shape
@@ -108,20 +114,14 @@ def pixel_sum(images: list[np.ndarray]) -> np.ndarray | None:
 
 def finished(run: dict, store: Store, tally: Tally, listed: int, mean) -> dict:
     """The manifest of a database whose records are all committed."""
-    crc = digest(os.path.join(store.partial, checksums.NAME))["sha256"]
-    shape = (
-        tally.first_shape
-        if len(tally.shapes) == 1 and tally.labels.total() == sum(tally.shapes.values())
-        else None
-    )
     return {
         **run,
         "listed": listed,
         "records": store.records,
         "labels": {str(label): n for label, n in sorted(tally.labels.items())},
-        "shape": shape,
+        "shape": tally.first_shape if len(tally.shapes) == 1 and tally.counts_shapes else None,
         "mean": mean and os.path.relpath(mean, store.path),
-        "crc32": crc,
+        "crc32": digest(os.path.join(store.partial, checksums.NAME))["sha256"],
         "skipped": [[r.number, r.name, r.text] for r in store.remarks if r.skipped],
         "oddities": [[r.number, r.name, r.text] for r in store.remarks if not r.skipped],
     }

@@ -28,8 +28,7 @@ _DATA = b"\x22"  # field 4, a length and so many bytes
 
 
 def _varint(number: int) -> bytes:
-    low = bytes([number & 0x7F | 0x80]) if number > 0x7F else bytes([number])
-    return low + _varint(number >> 7) if number > 0x7F else low
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + _varint(number >> 7)
 
 
 def encode_file(image: bytes, label: int) -> bytes:

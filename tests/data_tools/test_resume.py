@@ -112,6 +112,17 @@ def test_records_that_were_not_acknowledged_are_written_again(
     assert everything(tmp_path / "db") == unbroken
 
 
+@pytest.mark.parametrize("flags", [["--encoded"], ["--encode-type=png"], ["--gray", "--encode-type=jpg"]])
+def test_a_stopped_run_of_image_files_goes_on(images, tmp_path, monkeypatch, small_batches, flags):
+    (tmp_path / "whole").mkdir()
+    convert(images, tmp_path / "whole/db", *flags)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_after(patch, 60)
+        convert(images, tmp_path / "db", *flags)
+    convert(images, tmp_path / "db", *flags)
+    assert everything(tmp_path / "db") == everything(tmp_path / "whole/db")
+
+
 def test_a_run_stopped_many_times(images, unbroken, tmp_path, monkeypatch, small_batches):
     for _ in range(4):
         with monkeypatch.context() as patch, pytest.raises(Stopped):
