@@ -1,9 +1,11 @@
 """Archives: read where they lie, refused where they are hostile, an error where they are damaged."""
 
+import contextlib
 import gzip
 import io
 import tarfile
 
+import numpy as np
 import pytest
 
 from crnn.data_tools import _archive
@@ -157,6 +159,21 @@ def test_a_damaged_gzip_is_an_error(tar, tmp_path, damage):
     (tmp_path / "x.tar.gz").write_bytes(data)
     with pytest.raises(OSError, match=r"x\.tar\.gz is cut or damaged"):
         Tar(tmp_path / "x.tar.gz", tmp_path / "work")
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_with_any_bytes_and_a_right_checksum_end_in_an_error_or_a_name(tar, tmp_path, form):
+    tar(tmp_path / "x.tar", FILES, form)
+    whole, rng = (tmp_path / "x.tar").read_bytes(), np.random.default_rng(0)
+    for _ in range(1000):
+        data = bytearray(whole)
+        block = 512 * int(rng.integers(len(whole) // 512))
+        data[block + int(rng.integers(512))] = int(rng.integers(256))
+        data[block + 148 : block + 156] = b" " * 8
+        data[block + 148 : block + 156] = b"%06o\0 " % sum(data[block : block + 512])
+        with contextlib.suppress(OSError, ValueError):
+            members = list(_archive._members(io.BytesIO(data), "x.tar", len(data)))
+            assert all(0 <= m.offset <= m.offset + m.size <= len(data) for m in members)
 
 
 def test_a_damaged_zip_is_an_error(tmp_path):
