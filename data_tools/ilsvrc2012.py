@@ -22,7 +22,7 @@ import argparse
 import sys
 
 from crnn.data_tools import _convert, _official
-from crnn.data_tools._archive import read
+from crnn.data_tools._archive import Folder, Tar, read
 from crnn.data_tools._images import Record
 from crnn.data_tools._manifest import digest_of
 from crnn.data_tools._matfile import read_variable
@@ -71,11 +71,10 @@ def _images(args: argparse.Namespace, part: str):
 
 
 def _caffe_lists(args: argparse.Namespace) -> dict[str, bytes]:
-    """Those of Caffe's lists that are there, by name."""
-    try:
-        files = _official.find(args, ("caffe_ilsvrc12.tar.gz",), "synsets.txt")
-    except FileNotFoundError:
-        return {}
+    """Those of Caffe's lists that are there, by name: files of SOURCE, or else of Caffe's archive."""
+    archive = args.source / "caffe_ilsvrc12.tar.gz"
+    unpacked = any((args.source / name).is_file() for name in LISTS)
+    files = Tar(archive, args.work) if archive.is_file() and not unpacked else Folder(args.source)
     return {name: read(files.source(name)) for name in LISTS if name in files}
 
 

@@ -96,7 +96,8 @@ def test_unpacked_folders_give_the_same(archives, train, val, devkit, unpack, tm
         assert contents(tmp_path / "a" / part) == contents(tmp_path / "b" / part)
 
 
-def test_caffes_lists_do_without_the_devkit(archives, train, unpack, tmp_path, contents):
+@pytest.mark.parametrize("packed", [False, True])
+def test_caffes_lists_do_without_the_devkit(archives, train, unpack, tar, tmp_path, contents, packed):
     (archives / f"{DEVKIT}.tar.gz").unlink()
     listed = [(name, int(name.startswith(FOX))) for name in reversed(train)][:5]
     lists = {
@@ -105,13 +106,21 @@ def test_caffes_lists_do_without_the_devkit(archives, train, unpack, tmp_path, c
         "train.txt": "".join(f"{name} {label}\n" for name, label in listed).encode(),
         "val.txt": b"ILSVRC2012_val_00000002.JPEG 0\nILSVRC2012_val_00000001.JPEG 1\n",
     }
-    unpack(archives, lists)
+    tar(archives / "caffe_ilsvrc12.tar.gz", lists) if packed else unpack(archives, lists)
     convert(archives, tmp_path / "out", "--in-order", "--resize-width=16", "--resize-height=8")
     got = [(key[9:], datum.label) for key, datum in contents(tmp_path / "out/train_lmdb")]
     assert got == listed
     got = [(key, datum.label) for key, datum in contents(tmp_path / "out/val_lmdb")]
     assert got == [("00000000_ILSVRC2012_val_00000002.JPEG", 0), ("00000001_ILSVRC2012_val_00000001.JPEG", 1)]
     assert (tmp_path / "out/synset_words.txt").read_text() == f"{SETTER} setter\n{FOX} fox\n"
+
+
+def test_without_synsets_the_training_images_name_the_classes(archives, unpack, tmp_path, contents):
+    (archives / f"{DEVKIT}.tar.gz").unlink()
+    unpack(archives, {"val.txt": b"ILSVRC2012_val_00000001.JPEG 1"})
+    convert(archives, tmp_path / "out")
+    assert (tmp_path / "out/synsets.txt").read_text() == f"{SETTER}\n{FOX}\n"
+    assert [datum.label for _, datum in contents(tmp_path / "out/val_lmdb")] == [1]
 
 
 def test_stored_files_keep_their_bytes(archives, train, tmp_path, contents):
