@@ -8,11 +8,12 @@ A line is written only when its records are on the disk, so whatever lies beyond
 acknowledged and is dropped.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from crnn.data import checksums
 from crnn.data.checksums import checksum, pack, read_checksums
@@ -50,19 +51,21 @@ class Store(LmdbWriter):
         self.remarks: list[Remark] = []
         self._sums: list[int] = []  # of records not yet committed
         self._said = 0  # remarks that the journal has
+        self._left: list[int] = []  # checksums of the records that are there
         self._thread = ThreadPoolExecutor(1, "crnn-lmdb")
         self._writing: Future | None = None
 
     def __enter__(self) -> "Store":
         super().__enter__()
         try:
-            self._crc = open(os.path.join(self.partial, checksums.NAME), "ab")
-            self._journal = open(os.path.join(self.partial, JOURNAL), "ab")
-            if self.records:
-                self._drop_unacknowledged()
-            else:
-                self._crc.write(checksums.MAGIC)
-                self._log({"run": self.run})
+            self._crc = open(os.path.join(self.partial, checksums.NAME), "ab", buffering=0)
+            self._journal = open(os.path.join(self.partial, JOURNAL), "ab", buffering=0)
+            with self._errors():
+                if self.records:
+                    self._drop_unacknowledged()
+                else:
+                    _append(self._crc, checksums.MAGIC)
+                    self._log({"run": self.run})
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
@@ -107,14 +110,14 @@ class Store(LmdbWriter):
 
     def _check_left(self) -> None:
         """Whether all that the journal acknowledges is there; what the checksums have beyond it is cut."""
-        entries, sums = check(self.partial), read_checksums(self.partial)
-        if sums is None or min(entries, len(sums)) < self.records:
+        path, wanted = os.path.join(self.partial, checksums.NAME), len(checksums.MAGIC) + 4 * self.records
+        if not os.path.exists(path) or os.path.getsize(path) < wanted or check(self.partial) < self.records:
             raise OSError(f"{self.partial} lacks some of its {self.records:,} records: --restart discards it")
-        self._left = sums[: self.records].tolist()
-        os.truncate(os.path.join(self.partial, checksums.NAME), len(checksums.MAGIC) + 4 * self.records)
+        os.truncate(path, wanted)
+        self._left = read_checksums(self.partial).tolist()
 
     def _drop_unacknowledged(self) -> None:
-        with self._errors(), self._env.begin(write=True) as txn, txn.cursor() as cursor:
+        with self._env.begin(write=True) as txn, txn.cursor() as cursor:
             extra = txn.stat()["entries"] - self.records
             for _ in range(extra):
                 cursor.last()
@@ -122,20 +125,21 @@ class Store(LmdbWriter):
 
     def kept(self) -> Iterator[bytes]:
         """The values that are there, in order. Raises OSError for one that is not what was written."""
-        if not self.records:
-            return
-        with self._errors(), self._env.begin() as txn, txn.cursor() as cursor:
-            for (key, value), want in zip(cursor.iternext(), self._left, strict=True):
-                if checksum(key, value) != want:
-                    raise OSError(f"{self.partial}: record {key!r} is damaged: --restart discards it")
-                yield value
+        import lmdb
+
+        try:
+            with self._env.begin() as txn, txn.cursor() as cursor:
+                for (key, value), want in zip(cursor.iternext(), self._left, strict=True):
+                    if checksum(key, value) != want:
+                        raise OSError(f"{self.partial}: record {key!r} is damaged: --restart discards it")
+                    yield value
+        except lmdb.Error as error:
+            raise OSError(f"{self.partial} is damaged ({error}): --restart discards it") from error
 
     # ---- writing ----
 
     def _log(self, line: dict) -> None:
-        self._journal.write(json.dumps(line).encode() + b"\n")
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        _append(self._journal, json.dumps(line).encode() + b"\n")
 
     def add(self, number: int, key: bytes, value: bytes, crc: int) -> None:
         """The record of input `number`. Keys must rise."""
@@ -169,19 +173,21 @@ class Store(LmdbWriter):
         self._write(records)
         with self._errors():
             self._env.sync(True)
-        self._crc.write(pack(sums))
-        self._crc.flush()
-        os.fsync(self._crc.fileno())
-        self._log(line)
+            _append(self._crc, pack(sums))
+            self._log(line)
 
     def finish(self, manifest: dict) -> None:
         """Lays the manifest beside the records, all of them committed."""
-        with open(os.path.join(self.partial, MANIFEST), "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self._errors(), open(os.path.join(self.partial, MANIFEST), "wb", buffering=0) as file:
+            _append(file, json.dumps(manifest, indent=1).encode() + b"\n")
 
     def _publish(self) -> None:
         super()._publish()
         os.remove(os.path.join(self.path, JOURNAL))
+
+
+def _append(file: BinaryIO, data: bytes) -> None:
+    """Writes to an unbuffered file what is on the disk when it returns."""
+    if file.write(data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file.fileno())

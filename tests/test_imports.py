@@ -24,7 +24,7 @@ RULES = {
         {"torch", "numpy", "tqdm"},
     ),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
-    "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "tqdm"}),
+    "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
     "crnn.tools": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "matplotlib"}),
     "crnn": (ANYTHING, set()),
 }

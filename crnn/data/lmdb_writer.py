@@ -131,6 +131,7 @@ class LmdbWriter:
 
         try:
             yield
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             free = shutil.disk_usage(os.path.dirname(os.path.abspath(self.path))).free
-            raise OSError(f"cannot write {self.partial}: {error} ({free / 1e6:,.0f} MB free)") from error
+            why = getattr(error, "strerror", None) or error
+            raise OSError(f"cannot write {self.partial}: {why} ({free / 1e6:,.0f} MB free)") from error
