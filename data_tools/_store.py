@@ -60,10 +60,10 @@ class Store(LmdbWriter):
         try:
             self._crc = open(os.path.join(self.partial, checksums.NAME), "ab", buffering=0)
             self._journal = open(os.path.join(self.partial, JOURNAL), "ab", buffering=0)
-            with self._errors():
-                if self.records:
-                    self._drop_unacknowledged()
-                else:
+            if self.records:
+                self._transact(self._drop_unacknowledged)
+            else:
+                with self._errors():
                     _append(self._crc, checksums.MAGIC)
                     self._log({"run": self.run})
         except BaseException as error:
@@ -116,10 +116,9 @@ class Store(LmdbWriter):
         os.truncate(path, wanted)
         self._left = read_checksums(self.partial).tolist()
 
-    def _drop_unacknowledged(self) -> None:
-        with self._env.begin(write=True) as txn, txn.cursor() as cursor:
-            extra = txn.stat()["entries"] - self.records
-            for _ in range(extra):
+    def _drop_unacknowledged(self, txn) -> None:
+        with txn.cursor() as cursor:
+            for _ in range(txn.stat()["entries"] - self.records):
                 cursor.last()
                 cursor.delete()
 

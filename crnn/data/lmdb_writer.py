@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Callable
 
 COMMIT_RECORDS = 1000  # as Caffe's converters
 COMMIT_BYTES = 64 << 20  # and what a batch of large records may take in memory
@@ -86,16 +87,22 @@ class LmdbWriter:
         self._pending, self._pending_bytes = [], 0
 
     def _write(self, records: list[tuple[bytes, bytes]]) -> None:
-        """One transaction; the map doubles until it fits."""
+        def put(txn) -> None:
+            for key, value in records:
+                if not txn.put(key, value, overwrite=False):
+                    raise ValueError(f"key {key!r} was put twice")
+
+        self._transact(put)
+
+    def _transact(self, work: Callable) -> None:
+        """Calls work(transaction) and commits; the map doubles until that fits."""
         import lmdb
 
         with self._errors():
             while True:
                 try:
                     with self._env.begin(write=True) as txn:
-                        for key, value in records:
-                            if not txn.put(key, value, overwrite=False):
-                                raise ValueError(f"key {key!r} was put twice")
+                        work(txn)
                     break
                 except lmdb.MapFullError:
                     self._map_size *= 2

@@ -12,6 +12,7 @@ import pytest
 
 from crnn.data.checksums import read_checksums
 from crnn.data.lmdb_reader import LmdbReader
+from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data_tools import _store, _write, cifar10, imageset
 from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._store import Store
@@ -121,6 +122,19 @@ def test_a_stopped_run_of_image_files_goes_on(images, tmp_path, monkeypatch, sma
         convert(images, tmp_path / "db", *flags)
     convert(images, tmp_path / "db", *flags)
     assert everything(tmp_path / "db") == everything(tmp_path / "whole/db")
+
+
+@pytest.mark.parametrize("line", [2, 3, 4])
+def test_records_are_dropped_from_a_database_that_fills_its_map(
+    images, tmp_path, monkeypatch, small_batches, line
+):
+    monkeypatch.setattr(LmdbWriter.__init__, "__defaults__", (1 << 16,))
+    flags = ["--resize-width=64", "--resize-height=64"]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
+        break_at(patch, line)
+        convert(images, tmp_path / "db", *flags)
+    convert(images, tmp_path / "db", *flags)
+    assert len(LmdbReader(tmp_path / "db")) == IMAGES - 13 and verify(tmp_path / "db") == []
 
 
 def test_a_run_stopped_many_times(images, unbroken, tmp_path, monkeypatch, small_batches):
