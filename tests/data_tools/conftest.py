@@ -1,6 +1,5 @@
 """Databases read back, `crnn data ...` run as a user runs it, and small files of the published forms."""
 
-import gzip
 import io
 import subprocess
 import sys
@@ -121,8 +120,3 @@ def bad_files(photo):
         "vast.png": (png[:16] + b"\x00\x00\xff\xff" * 2 + png[24:], "an image of 65535 x 65535 pixels"),
         "gone.jpg": (None, "No such file"),
     }
-
-
-@pytest.fixture
-def gzipped():
-    return gzip.compress
