@@ -8,6 +8,7 @@ members of absurd size is refused whole.
 import gzip
 import json
 import os
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -137,29 +138,38 @@ class Zip:
 
 
 def _expand(path: str, work: Path) -> str:
-    """The tar of a .tar.gz, in `work`. Raises as Tar does."""
+    """The tar of a .tar.gz, in `work`. Raises as Tar does, and OSError where the disk is too small."""
     stat = os.stat(path)
     name = os.path.basename(path).removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar") + ".tar"
     expanded = work / f"{stat.st_size}-{stat.st_mtime_ns}" / name
     if expanded.exists():
         return str(expanded)
     expanded.parent.mkdir(parents=True, exist_ok=True)
-    limit = max(FREE_BYTES, MAX_RATIO * stat.st_size)
+    free = shutil.disk_usage(work).free
+    if stat.st_size > free:
+        size = f"{stat.st_size / 1e9:,.1f} GB or more, {free / 1e9:,.1f} GB are free"
+        raise OSError(f"{path} is to be expanded in {work} to {size}: expand it elsewhere and name the .tar")
     partial = expanded.with_suffix(".partial")
-    what = f"expand {os.path.basename(path)}"
     try:
-        with gzip.open(path, "rb") as packed, open(partial, "wb") as out:
-            chunks = iter(lambda: packed.read(COPY_BYTES), b"")
-            for chunk in watched(chunks, what, each=64, unit=f"times {COPY_BYTES >> 20} MB"):
-                out.write(chunk)
-                if out.tell() > limit:
-                    raise ValueError(f"{path} is refused: it expands to more than {limit:,} bytes")
-            out.flush()
-            os.fsync(out.fileno())
+        _gunzip(path, partial, max(FREE_BYTES, MAX_RATIO * stat.st_size))
+        os.replace(partial, expanded)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise OSError(f"{path} is cut or damaged ({error}): get it again") from None
-    os.replace(partial, expanded)
+    finally:
+        partial.unlink(missing_ok=True)
     return str(expanded)
+
+
+def _gunzip(path: str, target: Path, limit: int) -> None:
+    what = f"expand {os.path.basename(path)}"
+    with gzip.open(path, "rb") as packed, open(target, "wb") as out:
+        chunks = iter(lambda: packed.read(COPY_BYTES), b"")
+        for chunk in watched(chunks, what, each=64, unit=f"times {COPY_BYTES >> 20} MB"):
+            out.write(chunk)
+            if out.tell() > limit:
+                raise ValueError(f"{path} is refused: it expands to more than {limit:,} bytes")
+        out.flush()
+        os.fsync(out.fileno())
 
 
 # ---- the index of a tar ----

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import shutil
 import tarfile
 
 import numpy as np
@@ -112,6 +113,13 @@ def test_a_compressed_tar_that_expands_beyond_measure_is_refused(tmp_path, monke
         Tar(tmp_path / "x.tar.gz", tmp_path / "work")
 
 
+def test_a_compressed_tar_larger_than_the_disk_is_refused_at_once(tar, tmp_path, monkeypatch):
+    tar(tmp_path / "x.tar.gz", FILES)
+    monkeypatch.setattr(_archive.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(OSError, match=r"x\.tar\.gz is to be expanded in .* or more, 0\.0 GB are free"):
+        Tar(tmp_path / "x.tar.gz", tmp_path / "work")
+
+
 def test_a_name_of_absurd_length_is_refused(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("a" * 70_000))
@@ -159,6 +167,7 @@ def test_a_damaged_gzip_is_an_error(tar, tmp_path, damage):
     (tmp_path / "x.tar.gz").write_bytes(data)
     with pytest.raises(OSError, match=r"x\.tar\.gz is cut or damaged"):
         Tar(tmp_path / "x.tar.gz", tmp_path / "work")
+    assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
