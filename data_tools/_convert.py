@@ -57,14 +57,22 @@ def convert(dataset, argv: Sequence[str]) -> int:
     try:
         for database, run in _missing(databases, runs, args.keep):
             write(database, run, args)
+    except FileExistsError:
+        _remove(args.work)
+        raise
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + signal.SIGINT
     for database in databases:
         complete_mean(database)
-    if args.work and args.work.exists():
-        shutil.rmtree(args.work)
+    _remove(args.work)
     return 0
+
+
+def _remove(work: Path | None) -> None:
+    """What archives left to read from: nothing needs it once the databases are there."""
+    if work and work.exists():
+        shutil.rmtree(work)
 
 
 def _missing(databases: list[Database], runs: list[dict], keep: bool) -> list[tuple[Database, dict]]:

@@ -51,6 +51,8 @@ def test_sun397_has_databases_for_each_partition(sun, tmp_path, contents):
     manifest = read_manifest(tmp_path / "out/partition_02/test_lmdb")
     assert manifest["skipped"][0][1:] == ["a/abbey/sun_a0.jpg", "an image of 19 bytes that cannot be decoded"]
     assert (tmp_path / "out/partition_02/mean.binaryproto").exists()
+    with pytest.raises(FileExistsError, match="train_lmdb exists"):
+        sun397.main([str(source), str(tmp_path / "out"), "--partitions=1,2", *SMALL])
     assert not (tmp_path / "out/.unpacked").exists()
 
 
