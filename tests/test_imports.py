@@ -14,7 +14,7 @@ RULES = {
     "crnn.ops": (set(), {"torch"}),
     "crnn.proto": (set(), {"numpy", "google", "grpc_tools"}),
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
-    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "google"}),
+    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "h5py", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
     "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.solver": ({"crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
@@ -29,7 +29,11 @@ RULES = {
     "crnn": (ANYTHING, set()),
 }
 #: Loaded where a layer or tool needs them, never by `import` of a module that does not.
-NOT_AT_TOP = {"crnn.layers": {"lmdb", "cv2"}, "crnn.tools": {"lmdb", "cv2", "matplotlib"}}
+NOT_AT_TOP = {
+    "crnn.data": {"h5py"},
+    "crnn.layers": {"lmdb", "cv2"},
+    "crnn.tools": {"lmdb", "cv2", "matplotlib"},
+}
 
 
 def sources() -> list[tuple[str, Path]]:

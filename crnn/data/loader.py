@@ -69,53 +69,94 @@ class Records:
             raise ValueError(f"{self.reader.path}: record {key!r} is {error}; convert it again") from error
 
 
-class BatchLoader:
-    """Gives batches (data float32 [N, C, h, w], label float32 [N]) from `next()`.
+class Loader:
+    """Batches of arrays from `next()`, made ahead by a thread that starts with the first of them.
+
+    What comes next depends on `seed`, `skip` and `position` alone, which a snapshot keeps; `seed` None draws
+    one. A subclass gives `_batches()`, an iterator of (position after the batch, array, ...) that must not
+    hold the loader itself, or its thread would keep it alive.
+    """
+
+    def __init__(self, batch_size: int, seed: int | None = None, prefetch: int = 4):
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        self.batch_size = batch_size
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.position = 0  # records given so far; the first pass starts `skip` records in
+        self.skip = 0
+        self._prefetch = max(prefetch, 1)
+        self._worker: _Worker | None = None
+        self._end_worker = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_worker": None, "_end_worker": None}
+
+    def next(self) -> tuple[np.ndarray, ...]:
+        if self._worker is None or self._worker.pid != os.getpid():  # threads do not survive a fork
+            self._worker = _Worker(self._batches(), self._prefetch)
+            self._end_worker = weakref.finalize(self, self._worker.stop)
+        try:
+            self.position, *arrays = self._worker.next()
+        except BaseException:
+            self._stop()
+            raise
+        return tuple(arrays)
+
+    def seek(self, position: int) -> None:
+        """Goes on as a loader that has given `position` records."""
+        self._stop()
+        self.position = position
+
+    def close(self) -> None:
+        """Ends the thread; a later `next()` goes on where this one stopped."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._end_worker()
+            self._worker = None
+
+    def _batches(self) -> Iterator[tuple]:
+        raise NotImplementedError
+
+
+def random_skip(rand_skip: int, seed: int) -> int:
+    """How far into the first pass to start: one of the first `rand_skip` records, 0 without."""
+    return int(np.random.default_rng(seed).integers(rand_skip)) if rand_skip else 0
+
+
+def endless(count: int, shuffle: bool, seed: int, place: int) -> Iterator[int]:
+    """The numbers 0 .. count-1 round and round, from `place` on, which counts over all rounds.
+
+    With `shuffle` every round has an order of its own, drawn from `seed` and the round's number.
+    """
+    rounds, start = divmod(place, count)
+    while True:
+        order = np.random.default_rng([seed, 1, rounds]).permutation(count) if shuffle else np.arange(count)
+        yield from order[start:].tolist()
+        rounds, start = rounds + 1, 0
+
+
+class BatchLoader(Loader):
+    """Gives batches (data float32 [N, C, h, w], label float32 [N]) of a database from `next()`.
 
     The random draws of a batch depend on `seed` and `position` alone, so the same two give the same batch.
-    `seed` None draws one; `rand_skip` starts the first pass at a random one of the first `rand_skip` records.
-    `prefetch` batches are made ahead, by a thread that starts with the first `next()`.
+    `rand_skip` starts the first pass at a random one of the first `rand_skip` records.
 
     Raises ValueError and OSError from the constructor for what can be seen there (parameters, first record),
     from `next()` for a record further on, naming its key.
     """
 
     def __init__(self, source, batch_size, transform_param, phase, seed=None, rand_skip=0, prefetch=4):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be positive, got {batch_size}")
-        self.batch_size = batch_size
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
-        self.source = Records(source, _color(transform_param))
+        super().__init__(batch_size, seed, prefetch)
+        self.source = Records(source, color_of(transform_param))
         self.transformer = Transformer(transform_param, phase, self.source.shape)
         self.top_shapes = [(batch_size, *self.transformer.top_shape), (batch_size,)]
-        self.position = 0  # records given so far; the first pass starts `skip` records in
-        self.skip = int(np.random.default_rng(self.seed).integers(rand_skip)) if rand_skip else 0
-        self._prefetch = max(prefetch, 1)
-        self._worker: _Worker | None = None
-        self._end_worker = None
+        self.skip = random_skip(rand_skip, self.seed)
 
     def __len__(self) -> int:
         """The number of records."""
         return len(self.source)
-
-    def __getstate__(self):
-        return {**self.__dict__, "_worker": None, "_end_worker": None}
-
-    def next(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._worker is None or self._worker.pid != os.getpid():  # threads do not survive a fork
-            self._worker = _Worker(self._batches(), self._prefetch)
-            self._end_worker = weakref.finalize(self, self._worker.stop)
-        try:
-            self.position, data, label = self._worker.next()
-        except BaseException:
-            self._stop()
-            raise
-        return data, label
-
-    def seek(self, position: int) -> None:
-        """Goes on as a loader that has given `position` records."""
-        self._stop()
-        self.position = position
 
     def records(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Records start .. start+n-1, untransformed: (images [n, C, H, W], labels int64 [n])."""
@@ -123,13 +164,8 @@ class BatchLoader:
 
     def close(self) -> None:
         """Ends the thread and closes the database; a later `next()` goes on where this one stopped."""
-        self._stop()
+        super().close()
         self.source.reader.close()
-
-    def _stop(self) -> None:
-        if self._worker is not None:
-            self._end_worker()
-            self._worker = None
 
     def _batches(self):
         return _batches(self.source, self.skip, self.transformer, self.batch_size, self.seed, self.position)
@@ -190,7 +226,8 @@ class _Worker:
             self._done.put(error)
 
 
-def _color(param) -> bool | None:
+def color_of(param) -> bool | None:
+    """What `force_color` and `force_gray` ask of a decoder: True colour, False grey, None as it is."""
     if param.force_color and param.force_gray:
         raise ValueError("force_color and force_gray cannot both be set: remove one")
     return True if param.force_color else False if param.force_gray else None

@@ -158,7 +158,7 @@ def feed(net: Net, images) -> None:
 
 def data_node(net: Net) -> Node:
     """The one layer of the net that reads a database."""
-    nodes = [node for node in net.nodes if hasattr(node.layer, "loader")]
+    nodes = [node for node in net.nodes if hasattr(getattr(node.layer, "loader", None), "records")]
     if len(nodes) != 1:
         raise ValueError(f"net {net.name!r} must have one Data layer in phase TEST, it has {len(nodes)}")
     return nodes[0]

@@ -1,0 +1,115 @@
+"""The image files that a text file names, as batches. Caffe: src/caffe/layers/image_data_layer.cpp."""
+
+import os
+
+import numpy as np
+
+from crnn.data.datum import channels_first, decode_image
+from crnn.data.loader import Loader, endless, random_skip
+from crnn.data.transformer import Transformer
+
+
+class ImageList:
+    """Lines `path label`; the path may hold spaces and is appended to `root_folder` as text.
+
+    `size`: (height, width) that every image is resized to.
+
+    Raises OSError where there is no list, ValueError for an empty one or a line without a label.
+    """
+
+    def __init__(self, source, root_folder="", size: tuple[int, int] | None = None, color: bool = True):
+        self.source, self.root, self.size, self.color = os.fspath(source), root_folder, size, color
+        if not os.path.exists(self.source):
+            raise FileNotFoundError(f"there is no list {self.source}")
+        with open(self.source, encoding="utf-8", errors="surrogateescape") as lines:
+            self.lines = [self._parse(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+        if not self.lines:
+            raise ValueError(f"{self.source} names no images")
+
+    def _parse(self, number: int, line: str) -> tuple[str, int]:
+        name, _, label = line.rpartition(" ")
+        try:
+            return name.rstrip(), int(label)
+        except ValueError:
+            raise ValueError(
+                f"{self.source}:{number}: {line!r} is not `path label` with a whole label"
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def read(self, i: int) -> tuple[np.ndarray, int]:
+        """(pixels uint8 [C, H, W], BGR or grey; label) of line i, resized to `size` if given."""
+        name, label = self.lines[i]
+        return channels_first(read_image(self.root + name, self.color, self.size)), label
+
+
+def read_image(path: str, color: bool, size: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] BGR or [H, W] of an image file, resized to (height, width) as Caffe does.
+
+    Raises OSError where there is no file, ValueError naming it where it is no image.
+    """
+    import cv2
+
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        image = decode_image(content, color)
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}") from None
+    return image if size is None else cv2.resize(image, size[::-1])
+
+
+class ImageLoader(Loader):
+    """Batches (data float32 [N, C, h, w], label float32 [N]) of an ImageList, in its order or shuffled.
+
+    With `shuffle` every pass has an order of its own, drawn from `seed` and the pass's number. Images may
+    differ in size where crop_size makes them one; without it, those of one batch must agree.
+    """
+
+    def __init__(self, images, batch_size, transform_param, phase, seed=None, rand_skip=0, shuffle=False):
+        super().__init__(batch_size, seed)
+        self.images, self.shuffle = images, shuffle
+        if rand_skip and len(images) < rand_skip:
+            raise ValueError(f"rand_skip {rand_skip} is more than the {len(images)} lines of {images.source}")
+        self.skip = random_skip(rand_skip, self.seed)
+        self._transform = _BySize(transform_param, phase)
+        first, _ = images.read(next(endless(len(images), shuffle, self.seed, self.skip)))
+        self.top_shapes = [(batch_size, *self._transform.of(first.shape).top_shape), (batch_size,)]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def _batches(self):
+        lines = endless(len(self.images), self.shuffle, self.seed, self.skip + self.position)
+        return _batches(self.images, lines, self._transform, self.batch_size, self.seed, self.position)
+
+
+class _BySize:
+    """The Transformers of all sizes met."""
+
+    def __init__(self, param, phase):
+        self.param, self.phase, self.made = param, phase, {}
+
+    def of(self, shape) -> Transformer:
+        if shape not in self.made:
+            self.made[shape] = Transformer(self.param, self.phase, shape)
+        return self.made[shape]
+
+
+def _batches(images, lines, transform, batch_size, seed, position):
+    """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
+    while True:
+        rng, tops, labels = np.random.default_rng([seed, position]), [], np.empty(batch_size, np.float32)
+        for i in range(batch_size):
+            image, labels[i] = images.read(next(lines))
+            tops.append(transform.of(image.shape)(image[None], rng))
+        sizes = sorted({top.shape[1:] for top in tops})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"{images.source}: images of one batch are {sizes[0]} and {sizes[1]}: give new_height and "
+                "new_width, or a crop_size"
+            )
+        position += batch_size
+        yield position, np.concatenate(tops), labels
