@@ -16,10 +16,36 @@ from crnn.testing import ROOT, golden, scan_cases
 CORE = ROOT / "csrc" / "core"
 #: Layer types whose numbers no golden of tests/goldens holds, and the test that shows them instead.
 SHOWN_ELSEWHERE = {
+    "ArgMax": "layers/test_reduction.py",
+    "BatchReindex": "layers/test_gather.py",
+    "Bias": "layers/test_norm.py",
+    "Clip": "layers/test_activation.py",
+    "ContrastiveLoss": "layers/test_margin_loss.py",
     "Data": "layers/test_data.py",
     "DummyData": "layers/test_data.py",
+    "Exp": "layers/test_power.py",
+    "Filter": "layers/test_gather.py",
+    "HDF5Data": "layers/test_file_data.py",
+    "HDF5Output": "layers/test_file_data.py",
+    "Im2col": "layers/test_conv.py",
+    "ImageData": "layers/test_file_data.py",
+    "InfogainLoss": "layers/test_log_loss.py",
+    "LSTMUnit": "layers/test_recurrent.py",
+    "Log": "layers/test_power.py",
+    "MVN": "layers/test_norm.py",
+    "MemoryData": "layers/test_data.py",
+    "MultinomialLogisticLoss": "layers/test_log_loss.py",
+    "Parameter": "layers/test_embed.py",
+    "Python": "layers/test_python_layer.py",
+    "Reduction": "layers/test_reduction.py",
+    "SPP": "layers/test_pooling.py",
+    "Silence": "layers/test_gather.py",
     "SpatialRNN": "ops/test_goldens.py",
     "Split": "layers/test_shape.py",
+    "Swish": "layers/test_activation.py",
+    "Threshold": "layers/test_activation.py",
+    "Tile": "layers/test_gather.py",
+    "WindowData": "layers/test_file_data.py",
 }
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from crnn.proto import pb
+from crnn.proto.forks import LAYERS
 
 from .fillers import fill
 
@@ -31,12 +32,18 @@ def register(name: str):
 
 
 def find(name: str) -> type["Layer"]:
-    """The class of a layer type; ValueError names the nearest known type."""
+    """The class of a layer type; ValueError names the fork that has it, or the nearest known type."""
     if name in TYPES:
         return TYPES[name]
     by_lower = {known.lower(): known for known in TYPES}
     near = difflib.get_close_matches(name.lower(), by_lower, 1)
-    hint = f"did you mean {by_lower[near[0]]!r}?" if near else f"known types: {', '.join(sorted(TYPES))}"
+    own = "one of your own comes with `crnn --import MODULE`"
+    if name in LAYERS:
+        hint = f"a fork of Caffe has it ({LAYERS[name]}); {own}"
+    elif near:
+        hint = f"did you mean {by_lower[near[0]]!r}?"
+    else:
+        hint = f"{own}; known types: {', '.join(sorted(TYPES))}"
     raise ValueError(f"unknown layer type {name!r}; {hint}")
 
 
@@ -81,7 +88,7 @@ class Layer(nn.Module):
     is_loss = False  # the first top has loss_weight 1 unless the prototxt says otherwise
     in_place = False  # a top may have its bottom's name
     source = False  # makes blobs out of nothing: no bottoms
-    labels = False  # bottom[1] holds class indices: not cast, no gradient
+    indices: tuple[int, ...] = ()  # bottoms that hold class or row numbers: not cast, no gradient
 
     top_shapes: list[Shape]
 
@@ -127,3 +134,44 @@ def canonical_axis(axis: int, axes: int, what: str = "axis") -> int:
     if not -axes <= axis < axes:
         raise ValueError(f"{what} {axis} is outside of a bottom with {axes} axes")
     return axis % axes
+
+
+def check_indices(what: str, values: Tensor, count: int, those: str, counted: Tensor | None = None) -> None:
+    """Raises ValueError for the first of `values`, `what` they are, that is not one of `count` `those`.
+
+    `counted`: where to look.
+
+    On a GPU this waits for the layers before it: about one launch a step is lost. A captured graph cannot
+    wait, and goes unchecked.
+    """
+    index = values.long()
+    wrong = (index < 0) | (index >= count)
+    if counted is not None:
+        wrong = wrong & counted
+    if not (wrong.is_cuda and torch.cuda.is_current_stream_capturing()) and wrong.any():
+        value = values[wrong][0].item()
+        raise ValueError(f"{what} {value:g} is not one of the {count} {those} 0 to {count - 1}")
+
+
+def with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
+    """`value`, whose gradient is that of `other`: for the places where Caffe's backward is no derivative."""
+    return value.detach() + (other - other.detach())
+
+
+class _NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, x, layer):
+        ctx.layer = layer
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, dy):
+        raise ValueError(
+            f"layer {ctx.layer.name!r} ({ctx.layer.type}) has no gradient: cut it off with "
+            "propagate_down: false in the layer that reads it"
+        )
+
+
+def no_gradient(y: Tensor, x: Tensor, layer: Layer) -> Tensor:
+    """`y`, made from `x` by a step function: a backward that would need its gradient raises ValueError."""
+    return _NoGradient.apply(y, x, layer)

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .base import Layer, canonical_axis, register
+from .base import Layer, canonical_axis, check_indices, register, with_gradient_of
 
 LARGEST_LOSS = -math.log(torch.finfo(torch.float32).tiny)  # Caffe takes the logarithm of max(p, FLT_MIN)
 
@@ -30,7 +30,7 @@ class Classifier(Layer):
 
     bottoms = (2, 2)
     tops = (1, 2)
-    labels = True
+    indices = (1,)
 
     def __init__(self, param, bottom_shapes, axis: int, options):
         super().__init__(param, bottom_shapes)
@@ -57,12 +57,7 @@ class Classifier(Layer):
         outer, inner = math.prod(x.shape[: self.axis]), math.prod(x.shape[self.axis + 1 :])
         classes, index = x.shape[self.axis], label.reshape(outer, inner).long()
         counted = torch.ones_like(index, dtype=torch.bool) if self.ignore is None else index != self.ignore
-        wrong = counted & ((index < 0) | (index >= classes))
-        # On a GPU this waits for the layers before it: about one launch a step is lost. A captured graph
-        # cannot wait, and goes unchecked.
-        if not (wrong.is_cuda and torch.cuda.is_current_stream_capturing()) and wrong.any():
-            value = label.reshape(outer, inner)[wrong][0].item()
-            raise ValueError(f"label {value:g} is not one of the {classes} classes 0 to {classes - 1}")
+        check_indices("label", label.reshape(outer, inner), classes, "classes", counted)
         return x.reshape(outer, classes, inner), torch.where(counted, index, 0), counted
 
 
@@ -80,10 +75,7 @@ class SoftmaxWithLoss(Classifier):
 
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes, param.softmax_param.axis, param.loss_param)
-        p = param.loss_param
-        old = p.HasField("normalize") and not p.HasField("normalization")
-        mode = (p.VALID if p.normalize else p.BATCH_SIZE) if old else p.normalization
-        self.normalization = p.NormalizationMode.Name(mode)
+        self.normalization = normalization(param.loss_param)
         self.top_shapes = [(), tuple(bottom_shapes[0])][: len(param.top)]
         self.second_top = len(param.top) > 1
 
@@ -91,15 +83,25 @@ class SoftmaxWithLoss(Classifier):
         scores, index, counted = self.places(x, label)
         losses = -F.log_softmax(scores, 1).gather(1, index[:, None]).squeeze(1)
         # Caffe bounds the value only: the gradient stays that of the unbounded loss.
-        losses = torch.where(losses > LARGEST_LOSS, losses - losses.detach() + LARGEST_LOSS, losses)
-        loss = torch.where(counted, losses, 0).sum() / self.divisor(counted)
+        losses = with_gradient_of(losses.clamp(max=LARGEST_LOSS), losses)
+        loss = torch.where(counted, losses, 0).sum() / divisor(self.normalization, counted)
         return (loss, F.softmax(x, self.axis)) if self.second_top else (loss,)
 
-    def divisor(self, counted):
-        if self.normalization == "VALID":
-            return counted.sum().clamp(min=1)
-        fixed = {"FULL": counted.numel(), "BATCH_SIZE": counted.shape[0], "NONE": 1}
-        return max(1, fixed[self.normalization])
+
+def normalization(p, default: int | None = None) -> str:
+    """FULL, VALID, BATCH_SIZE or NONE as a LossParameter says; the old `normalize`: VALID or BATCH_SIZE."""
+    if p.HasField("normalize") and not p.HasField("normalization"):
+        return "VALID" if p.normalize else "BATCH_SIZE"
+    unset = default is not None and not p.HasField("normalization")
+    return p.NormalizationMode.Name(default if unset else p.normalization)
+
+
+def divisor(mode: str, counted):
+    """What a loss is divided by, at least 1; `counted`: which of [N, places] count."""
+    if mode == "VALID":
+        return counted.sum().clamp(min=1)
+    fixed = {"FULL": counted.numel(), "BATCH_SIZE": counted.shape[0], "NONE": 1}
+    return max(1, fixed[mode])
 
 
 @register("Accuracy")

@@ -1,11 +1,11 @@
-"""BatchNorm and Scale. Caffe: src/caffe/layers/{batch_norm,scale}_layer.cpp."""
+"""BatchNorm, Scale, Bias, MVN. Caffe: src/caffe/layers/{batch_norm,scale,bias,mvn}_layer.cpp."""
 
 import torch
 import torch.nn.functional as F
 
 from crnn.proto import pb
 
-from .base import Layer, canonical_axis, register
+from .base import Layer, Shape, canonical_axis, register, with_gradient_of
 
 ONE = pb.FillerParameter(type="constant", value=1)
 
@@ -60,42 +60,106 @@ class BatchNorm(Layer):
             blob.mul_(self.fraction).add_(batch)
 
 
-@register("Scale")
-class Scale(Layer):
-    """x · s + b, s and b of the shape of bottom[0]'s axes `axis` .. `axis + num_axes − 1` (−1: to the last).
-
-    bottom[0], top[0]: any shape.    bottom[1] (optional): s, in place of the blob.
-    blobs:             s (filled with 1 by default) unless it is bottom[1], then b with `bias_term`.
-    """
+class Broadcast(Layer):
+    """What combines bottom[0] with a smaller blob, bottom[1] or its own, over some of its axes."""
 
     bottoms = (1, 2)
     in_place = True
 
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes)
-        p, shape = param.scale_param, tuple(bottom_shapes[0])
+        self.top_shapes = [tuple(bottom_shapes[0])]
+
+    def operand(self, p, bottom_shapes, filler) -> Shape:
+        """The smaller blob's shape: bottom[0]'s from `axis` on for `num_axes` axes (−1: to the last).
+
+        Appends the blob unless it is bottom[1].
+        """
+        shape = tuple(bottom_shapes[0])
         scalar = bottom_shapes[1] == () if len(bottom_shapes) == 2 else p.num_axes == 0
         axis = 0 if scalar else canonical_axis(p.axis, len(shape))
         if len(bottom_shapes) == 2:
-            s_shape = tuple(bottom_shapes[1])
+            small = tuple(bottom_shapes[1])
         else:
             end = len(shape) if p.num_axes == -1 else axis + p.num_axes
             if not axis <= end <= len(shape):
                 raise ValueError(
                     f"axis {p.axis} and num_axes {p.num_axes} do not fit the bottom {list(shape)}"
                 )
-            s_shape = shape[axis:end]
-            self.add_blob(s_shape, p.filler if p.HasField("filler") else ONE)
-        if s_shape != shape[axis : axis + len(s_shape)]:
+            small = shape[axis:end]
+            self.add_blob(small, filler)
+        if small != shape[axis : axis + len(small)]:
             raise ValueError(
-                f"the scale {list(s_shape)} does not fit the bottom {list(shape)} at axis {axis}"
+                f"the {self.type.lower()} {list(small)} does not fit the bottom {list(shape)} at axis {axis}"
             )
+        self.tail = (1,) * (len(shape) - axis - len(small))  # axes behind the small blob's
+        return small
+
+    def spread(self, small):
+        return small.reshape(small.shape + self.tail)
+
+
+@register("Scale")
+class Scale(Broadcast):
+    """x · s + b, s and b of the shape of bottom[0]'s axes `axis` .. `axis + num_axes − 1` (−1: to the last).
+
+    bottom[0], top[0]: any shape.    bottom[1] (optional): s, in place of the blob.
+    blobs:             s (filled with 1 by default) unless it is bottom[1], then b with `bias_term`.
+    """
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        p = param.scale_param
+        shape = self.operand(p, bottom_shapes, p.filler if p.HasField("filler") else ONE)
         if p.bias_term:
-            self.add_blob(s_shape, p.bias_filler)
-        self.tail = (1,) * (len(shape) - axis - len(s_shape))  # axes behind the scale's
-        self.top_shapes = [shape]
+            self.add_blob(shape, p.bias_filler)
 
     def forward(self, x, *scale):
         s, *b = [*scale, *self.blobs]
-        y = x * s.reshape(s.shape + self.tail)
-        return (y + b[0].reshape(b[0].shape + self.tail) if b else y,)
+        y = x * self.spread(s)
+        return (y + self.spread(b[0]) if b else y,)
+
+
+@register("Bias")
+class Bias(Broadcast):
+    """x + b, b of the shape of bottom[0]'s axes `axis` .. `axis + num_axes − 1` (−1: to the last).
+
+    bottom[0], top[0]: any shape.    bottom[1] (optional): b, in place of the blob.
+    blobs:             b unless it is bottom[1].
+    """
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        self.operand(param.bias_param, bottom_shapes, param.bias_param.filler)
+
+    def forward(self, x, *bias):
+        (b,) = [*bias, *self.blobs]
+        return (x + self.spread(b),)
+
+
+@register("MVN")
+class MVN(Layer):
+    """(x − μ) / (σ + eps) with each map's own mean and deviation; the mean alone without normalize_variance.
+
+    bottom[0]: [N, C, H, W] or fewer axes.    top[0]: the same as 4 axes.
+    `across_channels`: one μ and σ a sample instead of one a channel. The gradient is Caffe's, which takes σ
+    for σ + eps.
+    """
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        p, shape = param.mvn_param, tuple(bottom_shapes[0])
+        if len(shape) > 4:
+            raise ValueError(f"needs a bottom of at most 4 axes, got {list(shape)}")
+        self.axes = (1, 2, 3) if p.across_channels else (2, 3)
+        self.divide, self.eps = p.normalize_variance, p.eps
+        self.top_shapes = [shape + (1,) * (4 - len(shape))]
+
+    def forward(self, x):
+        x = x.reshape(x.shape + (1,) * (4 - x.dim()))
+        centred = x - x.mean(self.axes, keepdim=True)
+        if not self.divide:
+            return (centred,)
+        variance = centred.square().mean(self.axes, keepdim=True)
+        divisor = variance.detach().sqrt() + self.eps
+        return (centred / with_gradient_of(divisor, variance / (2 * divisor)),)

@@ -1,9 +1,11 @@
-"""Pooling with Caffe's rounding. Caffe: src/caffe/layers/pooling_layer.cpp."""
+"""Pooling with Caffe's rounding, and pyramids of it. Caffe: src/caffe/layers/{pooling,spp}_layer.cpp."""
 
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+
+from crnn.proto import pb
 
 from .base import Layer, check_axes, register
 
@@ -100,6 +102,49 @@ class Pooling(Layer):
         row, column = index // wide.shape[3] - h.pad, index % wide.shape[3] - w.pad
         inside = (row >= 0) & (row < h.size) & (column >= 0) & (column < w.size)
         return y, torch.where(inside, row * w.size + column, -1).to(x.dtype)
+
+
+@register("SPP")
+class SPP(Layer):
+    """Spatial pyramid pooling: `pyramid_height` Poolings into 1×1, 2×2, 4×4, ... bins, one behind the other.
+
+    bottom[0]: [N, C, H, W].    top[0]: [N, C · (1 + 4 + ...)]; [N, C, 1, 1] for a pyramid_height of 1.
+    Level i has kernel and stride ⌈H / 2^i⌉ and pad ⌈(2^i ⌈H / 2^i⌉ − H) / 2⌉, likewise for W.
+    """
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        p, shape = param.spp_param, tuple(bottom_shapes[0])
+        check_axes(shape, 4)
+        if p.pyramid_height < 1 or min(shape[2:]) < 1:
+            raise ValueError(
+                f"needs a pyramid_height of at least 1 and a map, got {p.pyramid_height} and {list(shape)}"
+            )
+        self.method, self.height = p.PoolMethod.Name(p.pool), p.pyramid_height
+        levels = self.levels(shape)
+        whole = sum(C * h * w for level in levels for _, C, h, w in level.top_shapes)
+        self.top_shapes = levels[0].top_shapes if self.height == 1 else [(shape[0], whole)]
+
+    def levels(self, shape) -> list[Pooling]:
+        """A Pooling layer for each level, for a bottom of this shape."""
+        layers = []
+        for bins in (1 << i for i in range(self.height)):
+            kernel_h, kernel_w = (-(-size // bins) for size in shape[2:])
+            pooling = pb.PoolingParameter(
+                pool=self.method,
+                kernel_h=kernel_h,
+                kernel_w=kernel_w,
+                stride_h=kernel_h,
+                stride_w=kernel_w,
+                pad_h=(kernel_h * bins - shape[2] + 1) // 2,
+                pad_w=(kernel_w * bins - shape[3] + 1) // 2,
+            )
+            layers.append(Pooling(pb.LayerParameter(top=["level"], pooling_param=pooling), [shape]))
+        return layers
+
+    def forward(self, x):
+        tops = [level(x)[0] for level in self.levels(tuple(x.shape))]
+        return tuple(tops) if self.height == 1 else (torch.cat([y.flatten(1) for y in tops], 1),)
 
 
 def padded(x, axes: list[Axis], value: float):

@@ -1,6 +1,6 @@
-"""Concat, Slice, Reshape, Flatten, Split: the same numbers in other shapes.
+"""Concat, Slice, Reshape, Flatten, Split, Silence: the same numbers in other shapes, or in none.
 
-Caffe: src/caffe/layers/{concat,slice,reshape,flatten,split}_layer.cpp.
+Caffe: src/caffe/layers/{concat,slice,reshape,flatten,split,silence}_layer.cpp.
 """
 
 import math
@@ -145,3 +145,18 @@ class Split(Layer):
 
     def forward(self, x):
         return (x,) * len(self.top_shapes)
+
+
+@register("Silence")
+class Silence(Layer):
+    """No top: its bottoms are read, so that they are no outputs of the net."""
+
+    bottoms = (1, None)
+    tops = (0, 0)
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        self.top_shapes = []
+
+    def forward(self, *bottoms):
+        return ()

@@ -45,7 +45,7 @@ class Net(nn.Module):
         self.shapes, self.outputs, self.params = graph.shapes, graph.outputs, graph.params
         self.loss_weights, self.force_backward = graph.loss_weights, graph.force_backward
         self.inputs = [top for node in graph.nodes if node.param.type == "Input" for top in node.tops]
-        self.label_blobs = {node.bottoms[1] for node in graph.nodes if node.layer.labels}
+        self.index_blobs = {node.bottoms[i] for node in graph.nodes for i in node.layer.indices}
         self.blobs: dict[str, Tensor] = {}
         # Follows the module's device and dtype, also in a net without parameters.
         self.register_buffer("like", torch.empty(0), persistent=False)
@@ -122,9 +122,9 @@ class Net(nn.Module):
         return {name: self.place(name, value) for name, value in tops.items()}
 
     def place(self, name: str, value) -> Tensor:
-        """A source's array on the net's device and in its dtype; labels and integers keep theirs."""
+        """A source's array on the net's device and in its dtype; indices and integers keep theirs."""
         blob = torch.as_tensor(value)
-        keeps_dtype = name in self.label_blobs or not blob.is_floating_point()
+        keeps_dtype = name in self.index_blobs or not blob.is_floating_point()
         blob = blob.to(self.like.device, blob.dtype if keeps_dtype else self.like.dtype, non_blocking=True)
         if self.force_backward and not keeps_dtype and not blob.requires_grad:
             blob = blob.detach().requires_grad_()

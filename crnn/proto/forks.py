@@ -1,4 +1,4 @@
-"""Fields that well-known forks of Caffe added: who brings such a prototxt is told where it comes from."""
+"""Fields and layer types that well-known forks of Caffe added: who brings one is told where it comes from."""
 
 _SSD = "SSD, weiliu89/caffe"
 _SEGNET = "SegNet, alexgkendall/caffe-segnet"
@@ -9,6 +9,9 @@ _NVIDIA = "NVIDIA/caffe"
 _FLOWNET = "FlowNet, lmb-freiburg/flownet2"
 _YOLO = "eric612/MobileNet-YOLO"
 _TSN = "yjxiong/caffe"
+_SENET = "SENet, hujie-frank/SENet"
+_FACE = "ydwen/caffe-face"
+_KENDRYTE = "kendryte/caffe"
 
 #: Field name -> the forks that define it, read in their caffe.proto.
 FORKS = {
@@ -48,4 +51,38 @@ FORKS = {
     "yolo_detection_output_param": _YOLO,
     "yolov3_detection_output_param": _YOLO,
     "yolov3_param": _YOLO,
+}
+
+#: Layer type -> the forks that define it.
+LAYERS = {
+    "AnnotatedData": _SSD,
+    "Axpy": _SENET,
+    "BN": f"{_SEGNET}; {_PSPNET}; {_TSN}",
+    "BoxAnnotatorOHEM": _RFCN,
+    "CenterLoss": _FACE,
+    "ContinuationIndicator": f"{_KENDRYTE}; intel/caffe",
+    "Correlation": _FLOWNET,
+    "CtcLoss": _KENDRYTE,
+    "DenseImageData": _SEGNET,
+    "DetectionEvaluate": _SSD,
+    "DetectionOutput": _SSD,
+    "FlowWarp": _FLOWNET,
+    "Interp": f"{_PSPNET}; DeepLab",
+    "MultiBoxLoss": _SSD,
+    "Normalize": _SSD,
+    "PSROIPooling": _RFCN,
+    "Permute": f"{_SSD}; {_KENDRYTE}",
+    "PriorBox": _SSD,
+    "ROIPooling": f"{_RCNN}; {_RFCN}",
+    "ReLU6": _YOLO,
+    "RegionLoss": _YOLO,
+    "Reorg": _YOLO,
+    "Resample": _FLOWNET,
+    "Reverse": _KENDRYTE,
+    "ShuffleChannel": "ShuffleNet, farmingyard/ShuffleNet",
+    "SmoothL1Loss": f"{_RCNN}; {_RFCN}; {_SSD}",
+    "Upsample": f"{_SEGNET}; {_YOLO}",
+    "VideoData": f"{_SSD}; {_TSN}",
+    "Yolov3": _YOLO,
+    "Yolov3DetectionOutput": _YOLO,
 }

@@ -38,7 +38,9 @@ def test_a_registered_class_is_a_layer_type(double):
 def test_an_unknown_type_names_the_nearest_or_all():
     with pytest.raises(ValueError, match="unknown layer type 'Poolling'; did you mean 'Pooling'"):
         build(pb.LayerParameter(type="Poolling"), [(1,)])
-    with pytest.raises(ValueError, match="known types: Accuracy, BatchNorm, "):
+    with pytest.raises(ValueError, match=r"'PriorBox'; a fork of Caffe has it \(SSD, weiliu89/caffe\)"):
+        build(pb.LayerParameter(type="PriorBox"), [(1,)])
+    with pytest.raises(ValueError, match="known types: AbsVal, Accuracy, ArgMax, "):
         build(pb.LayerParameter(type="xyzzy"), [(1,)])
 
 

@@ -154,3 +154,52 @@ def test_inner_product_of_another_size_names_both(make):
         layer(torch.zeros(2, 15))
     with pytest.raises(ValueError, match="num_output must be at least 1"):
         make(product(""), (2, 3))
+
+
+def deconv(text):
+    return f'type: "Deconvolution" convolution_param {{ weight_filler {{ type: "gaussian" }} {text} }}'
+
+
+@pytest.mark.parametrize("spatial", [(5,), (5, 4), (3, 4, 5)])
+def test_deconvolution_is_the_transpose_of_convolution(make, spatial):
+    text = "kernel_size: 3 stride: 2 pad: 1 dilation: 2 group: 2 bias_term: false"
+    up = make(deconv(f"num_output: 6 {text}"), (2, 4, *spatial))
+    x = torch.randn(2, 4, *spatial)
+    (y,) = up(x)
+    assert y.shape == up.top_shapes[0] == (2, 6, *(2 * (size - 1) + 5 - 2 for size in spatial))
+    down = make(conv(f"num_output: 4 {text}"), y.shape)
+    assert up.blobs[0].shape == down.blobs[0].shape == (4, 3, *(3,) * len(spatial))
+    down.blobs[0].data = up.blobs[0].data
+    other = torch.randn_like(y)
+    assert_near((y * other).sum(), (x * down(other)[0]).sum(), 2e-5)  # <Dx, y> = <x, Cy>
+
+
+def test_bilinear_deconvolution_keeps_a_constant(make):
+    text = 'num_output: 2 group: 2 kernel_size: 4 stride: 2 pad: 1 weight_filler { type: "bilinear" }'
+    layer = make(f'type: "Deconvolution" convolution_param {{ {text} }}', (1, 2, 4, 4))
+    (y,) = layer(torch.ones(1, 2, 4, 4))
+    assert y.shape == (1, 2, 8, 8)
+    assert_near(y[:, :, 1:-1, 1:-1], torch.ones(1, 2, 6, 6), 2e-6)
+
+
+def test_deconvolution_that_pads_all_away(make):
+    with pytest.raises(ValueError, match=r"kernel \[1, 1\] does not fit in the bottom"):
+        make(deconv("num_output: 2 kernel_size: 1 pad: 2"), (1, 3, 4, 4))
+
+
+@pytest.mark.parametrize("spatial", [(6,), (6, 5), (4, 5, 6)])
+def test_im2col_is_what_convolution_multiplies(make, spatial):
+    text = "kernel_size: 3 stride: 2 pad: 1 dilation: 1"
+    x = torch.randn(2, 3, *spatial)
+    columns, convolution = make(f'type: "Im2col" convolution_param {{ {text} }}', x.shape), None
+    (y,) = columns(x)
+    assert y.shape == columns.top_shapes[0]
+    convolution = make(conv(f"num_output: 4 bias_term: false {text}"), x.shape)
+    weight = convolution.blobs[0].flatten(1)
+    assert_near(torch.einsum("ok,nk...->no...", weight, y), convolution(x)[0], 2e-6)
+
+
+def test_im2col_orders_channel_row_column_and_dilates(make):
+    x = torch.arange(2 * 9.0).reshape(1, 2, 3, 3)
+    (y,) = make('type: "Im2col" convolution_param { kernel_size: 2 dilation: 2 }', x.shape)(x)
+    assert y.flatten().tolist() == [0, 2, 6, 8, 9, 11, 15, 17]

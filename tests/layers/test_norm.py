@@ -93,3 +93,51 @@ def test_bad_scales(make):
         make(scale("num_axes: 4"), (2, 3))
     with pytest.raises(ValueError, match=r"the scale \[4\] does not fit the bottom \[2, 3\] at axis 1"):
         make(scale(""), (2, 3), (4,))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("", (3,)), ("axis: -2 num_axes: -1", (4, 5)), ("num_axes: 0", ())]
+)
+def test_bias_adds_along_its_axes(make, text, shape):
+    x = torch.randn(2, 3, 4, 5)
+    layer = make(f'type: "Bias" bias_param {{ {text} filler {{ type: "gaussian" }} }}', x.shape)
+    assert layer.blobs[0].shape == shape
+    b = layer.blobs[0]
+    want = x + (b[:, None, None] if shape == (3,) else b)
+    assert layer(x)[0].equal(want)
+
+
+def test_bias_from_a_bottom(make):
+    x, b = torch.randn(2, 3, 4), torch.randn(2, 3, requires_grad=True)
+    layer = make('type: "Bias" bias_param { axis: 0 }', x.shape, b.shape)
+    (y,) = layer(x, b)
+    assert len(layer.blobs) == 0 and y.equal(x + b[..., None])
+    y.sum().backward()
+    assert b.grad.tolist() == [[4, 4, 4]] * 2
+    with pytest.raises(ValueError, match=r"the bias \[2, 4\] does not fit the bottom \[2, 3, 4\] at axis 0"):
+        make('type: "Bias" bias_param { axis: 0 }', x.shape, (2, 4))
+
+
+@pytest.mark.parametrize(("text", "axes"), [("", (2, 3)), ("across_channels: true", (1, 2, 3))])
+def test_mvn_gives_mean_zero_and_deviation_one(make, text, axes):
+    x = torch.randn(2, 3, 4, 5) * 3 + 1
+    (y,) = make(f'type: "MVN" mvn_param {{ {text} }}', x.shape)(x)
+    torch.testing.assert_close(y.mean(axes), torch.zeros_like(y.mean(axes)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(y.square().mean(axes), torch.ones_like(y.mean(axes)))
+    (centred,) = make(f'type: "MVN" mvn_param {{ {text} normalize_variance: false }}', x.shape)(x)
+    assert_near(centred, x - x.mean(axes, keepdim=True), 2e-6)
+
+
+def test_mvn_adds_eps_to_the_deviation_and_survives_a_flat_map(make):
+    x = torch.tensor([[[[1.0, 3]], [[2, 2]]]], requires_grad=True)
+    (y,) = make('type: "MVN" mvn_param { eps: 1 }', x.shape)(x)
+    assert y.flatten().tolist() == [-0.5, 0.5, 0, 0]
+    (y * torch.tensor([1.0, 2])).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_mvn_makes_four_axes(make):
+    layer = make('type: "MVN" mvn_param { across_channels: true }', (2, 3))
+    assert layer.top_shapes == [(2, 3, 1, 1)] and layer(torch.randn(2, 3))[0].shape == (2, 3, 1, 1)
+    with pytest.raises(ValueError, match="at most 4 axes"):
+        make('type: "MVN"', (1, 2, 3, 4, 5))

@@ -142,3 +142,30 @@ def test_bad_parameters(make, text, shape, message):
 def test_only_the_maximum_has_a_second_top(make):
     with pytest.raises(ValueError, match="only MAX"):
         make(pooling("pool: AVE kernel_size: 2"), (1, 1, 4, 4), tops=2)
+
+
+def spp(text):
+    return f'type: "SPP" spp_param {{ {text} }}'
+
+
+def test_spp_pools_into_a_pyramid_of_bins(make):
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    layer = make(spp("pyramid_height: 2"), x.shape)
+    assert layer.top_shapes == [(1, 5)]
+    assert layer(x)[0].tolist() == [[15, 5, 7, 13, 15]]
+    assert make(spp("pyramid_height: 2 pool: AVE"), x.shape)(x)[0].tolist() == [[7.5, 2.5, 4.5, 10.5, 12.5]]
+
+
+def test_spp_gives_as_many_values_for_every_size(make):
+    layer = make(spp("pyramid_height: 3"), (2, 3, 9, 13))
+    assert layer.top_shapes == [(2, 3 * 21)]
+    assert layer(torch.randn(2, 3, 16, 12))[0].shape == (2, 63)
+
+
+def test_spp_of_one_level_keeps_four_axes(make):
+    layer = make(spp("pyramid_height: 1"), (2, 3, 5, 7))
+    assert layer.top_shapes == [(2, 3, 1, 1)] and layer(torch.randn(2, 3, 5, 7))[0].shape == (2, 3, 1, 1)
+    with pytest.raises(ValueError, match="needs a pyramid_height of at least 1"):
+        make(spp(""), (2, 3, 5, 7))
+    with pytest.raises(ValueError, match=r"pad \[1, 1\] must be less than the kernel \[1, 1\]"):
+        make(spp("pyramid_height: 2"), (1, 1, 1, 1))

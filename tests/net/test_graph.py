@@ -98,7 +98,7 @@ def test_problems_name_the_file(tmp_path):
         ('type: "ReLU" bottom: "data" top: "a" loss_weight: [1, 2]', "loss_weight is for each of 1 tops"),
         ('type: "ReLU" bottom: "data" top: "a" param { lr_mult: 1 }', "has 0 blobs, but 1 param entries"),
         ('type: "InnerProduct" bottom: "data" top: "a"', "inner_product_param.num_output must be at least 1"),
-        ('type: "ELU" bottom: "data" top: "a"', "unknown layer type 'ELU'"),
+        ('type: "Relu6x" bottom: "data" top: "a"', "unknown layer type 'Relu6x'; did you mean 'ReLU'"),
         ('type: "relu" bottom: "data" top: "a"', "unknown layer type 'relu'; did you mean 'ReLU'?"),
         (
             'type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 1 kernel_size: 3 }',
