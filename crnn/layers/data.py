@@ -1,6 +1,6 @@
-"""Layers without bottoms: Data, Input, DummyData.
+"""Layers without bottoms: Data, Input, DummyData, MemoryData.
 
-Caffe: src/caffe/layers/{data,input,dummy_data}_layer.cpp.
+Caffe: src/caffe/layers/{data,input,dummy_data,memory_data}_layer.cpp. Those that read files: file_data.py.
 """
 
 import torch
@@ -114,3 +114,61 @@ class DummyData(Source):
         return tuple(
             self.constants[i] if i in self.constants else self.draw(i) for i in range(len(self.fillers))
         )
+
+
+@register("MemoryData")
+class MemoryData(Source):
+    """Batches of arrays that the caller sets, in their order, over and over.
+
+    top[0]: [batch_size, channels, height, width].    top[1]: labels [batch_size].
+    """
+
+    tops = (2, 2)
+
+    def __init__(self, param, bottom_shapes):
+        super().__init__(param, bottom_shapes)
+        p = param.memory_data_param
+        self.shape = (p.channels, p.height, p.width)
+        if min(p.batch_size, *self.shape) < 1:
+            raise ValueError("memory_data_param needs batch_size, channels, height and width, all at least 1")
+        self.loader = ArrayLoader(p.batch_size)
+        self.top_shapes = [(p.batch_size, *self.shape), (p.batch_size,)]
+
+    def set_input_arrays(self, data, labels) -> None:
+        """Takes data [n, C, H, W] and labels [n], n a multiple of batch_size; they are not transformed.
+
+        pycaffe's Net.set_input_arrays. Raises ValueError for other shapes.
+        """
+        data, labels = torch.as_tensor(data), torch.as_tensor(labels)
+        n, batch = len(data), self.loader.batch_size
+        if tuple(data.shape[1:]) != self.shape or labels.numel() != n:
+            raise ValueError(
+                f"needs data [n, {', '.join(map(str, self.shape))}] and a label for each, got "
+                f"{list(data.shape)} and {list(labels.shape)}"
+            )
+        if n == 0 or n % batch:
+            raise ValueError(f"needs a multiple of batch_size {batch} rows, got {n}")
+        self.loader.arrays = data, labels.reshape(-1)
+        self.loader.seek(0)
+
+    def forward(self):
+        if self.loader.arrays is None:
+            raise ValueError("has no data yet: call its set_input_arrays(data, labels)")
+        return self.loader.next()
+
+
+class ArrayLoader:
+    """Slices of two arrays in turn; like every loader it can be told to go on at a `position`."""
+
+    seed = skip = 0
+
+    def __init__(self, batch_size: int):
+        self.batch_size, self.position, self.arrays = batch_size, 0, None
+
+    def seek(self, position: int) -> None:
+        self.position = position
+
+    def next(self):
+        start = self.position % len(self.arrays[0])
+        self.position += self.batch_size
+        return tuple(array[start : start + self.batch_size] for array in self.arrays)

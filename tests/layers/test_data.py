@@ -110,3 +110,37 @@ def test_dummy_data_in_the_old_words(make):
         make('type: "DummyData" dummy_data_param { shape { dim: 1 } num: 1 channels: 1 height: 1 width: 1 }')
     with pytest.raises(ValueError, match="one data_filler, or one for each of 3 tops, got 2"):
         make('type: "DummyData" dummy_data_param { shape { dim: 1 } data_filler {} data_filler {} }', tops=3)
+
+
+def memory(batch=2):
+    return f'type: "MemoryData" memory_data_param {{ batch_size: {batch} channels: 1 height: 2 width: 3 }}'
+
+
+def test_memory_data_gives_what_it_was_given_round_and_round(make):
+    layer = make(memory(), tops=2)
+    assert layer.top_shapes == [(2, 1, 2, 3), (2,)]
+    with pytest.raises(ValueError, match=r"has no data yet: call its set_input_arrays\(data, labels\)"):
+        layer()
+    data = np.arange(24, dtype=np.float32).reshape(4, 1, 2, 3)
+    layer.set_input_arrays(data, np.arange(4, dtype=np.float32))
+    batches = [layer() for _ in range(3)]
+    assert [label.tolist() for _, label in batches] == [[0, 1], [2, 3], [0, 1]]
+    assert np.array_equal(batches[1][0], data[2:])
+    layer.loader.seek(2)
+    assert layer()[1].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "message"),
+    [
+        ((4, 1, 3, 2), 4, r"needs data \[n, 1, 2, 3\] and a label for each, got \[4, 1, 3, 2\] and \[4\]"),
+        ((4, 1, 2, 3), 3, "a label for each"),
+        ((3, 1, 2, 3), 3, "a multiple of batch_size 2 rows, got 3"),
+        ((0, 1, 2, 3), 0, "a multiple of batch_size 2 rows, got 0"),
+    ],
+)
+def test_memory_that_does_not_fit(make, shape, labels, message):
+    with pytest.raises(ValueError, match=message):
+        make(memory(), tops=2).set_input_arrays(np.zeros(shape), np.zeros(labels))
+    with pytest.raises(ValueError, match="needs batch_size, channels, height and width"):
+        make(memory(0), tops=2)
