@@ -1,7 +1,8 @@
 """`crnn COMMAND ...` and `python -m crnn COMMAND ...`: finds the command's module in crnn/tools and runs it.
 
 A user's mistake (ValueError, OSError) or a run that diverged (FloatingPointError) is one sentence on stderr
-and exit code 1; CRNN_TRACEBACK=1 shows where it was raised.
+and exit code 1; CRNN_TRACEBACK=1 shows where it was raised. `crnn --import my_layers COMMAND ...` first
+imports a module of the user's, which registers layers of his own.
 """
 
 import ast
@@ -28,7 +29,33 @@ def commands() -> dict[str, str]:
 def usage() -> str:
     rows = [f"  {name:<10} {text.split(': ', 1)[-1]}" for name, text in commands().items()]
     head = f"crnn {__version__}: spatial recurrent networks on images, faithful to Caffe"
-    return "\n".join([head, "", "usage: crnn COMMAND ...", "", *rows, "", "crnn COMMAND --help tells more."])
+    return "\n".join(
+        [
+            head,
+            "",
+            "usage: crnn [--import MODULE] COMMAND ...",
+            "",
+            *rows,
+            "",
+            "crnn COMMAND --help tells more.",
+            "--import reads a Python module first, from this folder or PYTHONPATH: layers of your own.",
+        ]
+    )
+
+
+def import_modules(argv: list[str]) -> list[str]:
+    """Imports the MODULE of every leading `--import MODULE`; returns the rest of the arguments."""
+    while argv[0].partition("=")[0] == "--import":
+        flag, _, module = argv[0].partition("=")
+        name, argv = (module, argv[1:]) if module else ("".join(argv[1:2]), argv[2:])
+        if not name or not argv:
+            raise ValueError(
+                f"{flag} needs a module, and a command after it: crnn --import my_layers train ..."
+            )
+        if "" not in sys.path:
+            sys.path.insert(0, "")  # the current folder, as for `python -m`
+        importlib.import_module(name)
+    return argv
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] in ("-V", "--version"):
         print(__version__)
         return 0
+    try:
+        argv = import_modules(argv)
+    except (ValueError, ImportError) as error:
+        print(f"crnn: {error}", file=sys.stderr)
+        return 1
     command = argv[0].replace("-", "_")
     if command not in commands():
         print(f"crnn: unknown command {argv[0]!r}; known: {', '.join(commands())}", file=sys.stderr)
