@@ -183,7 +183,8 @@ class _Builder:
             return None
         if layer.is_loss and not param.loss_weight:
             param.loss_weight.extend(float(j == 0) for j in range(len(param.top)))
-        bottoms, passes = list(param.bottom), list(param.propagate_down)
+        bottoms = list(param.bottom)
+        passes = [] if self.net.force_backward else list(param.propagate_down)  # it overrides them
         self.graph.nodes.append(Node(layer, param, bottoms, list(param.top), passes or [True] * len(bottoms)))
         return layer
 

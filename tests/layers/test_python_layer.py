@@ -85,9 +85,9 @@ def python(cls, bottom="x", top="y", more=""):
       python_param {{ module: "my_layers" layer: "{cls}" param_str: "a: 1" share_in_parallel: true }} }}"""
 
 
-def net(*layers, shape="dim: 3 dim: 2", **options):
+def net(*layers, shape="dim: 3 dim: 2", force="true", **options):
     head = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {shape} }} }} }}'
-    return Net("\n".join(["force_backward: true", head, *layers]), **options)
+    return Net("\n".join([f"force_backward: {force}", head, *layers]), **options)
 
 
 def test_forward_and_backward_are_the_users():
@@ -113,10 +113,15 @@ def test_a_double_net_stays_double():
 
 
 def test_propagate_down_reaches_the_user():
-    it = net(python("Learned", more="propagate_down: false"), python("Ten", "y", "z"))
+    sums = """layer { name: "sum" type: "Eltwise" bottom: "y" bottom: "z" top: "sum"
+      propagate_down: true propagate_down: false }"""
+    it = net(python("Learned"), python("Ten", "y", "z"), sums, force="false")
+    it(torch.ones(3, 2))["sum"].sum().backward()
+    assert it.layer("Learned").blobs[0].grad.tolist() == [3, 3]
+    assert it.layer("Ten").user.told[1:] == [], "no gradient comes to it"
+    it = net(python("Ten"), python("Learned", "y", "z"), force="false")
     it(torch.ones(3, 2))["z"].sum().backward()
-    assert it.blobs["x"].grad is None
-    assert it.layer("Ten").user.told[1:] == [[True]]
+    assert it.layer("Ten").user.told[1:] == [], "none is wanted of it"
 
 
 def test_blobs_learn_and_share():

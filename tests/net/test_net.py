@@ -216,3 +216,8 @@ def test_a_layer_by_name(simple):
     assert net.layer("fc").type == "InnerProduct"
     with pytest.raises(KeyError, match="net 'simple' has no layer 'fd'"):
         net.layer("fd")
+
+
+def test_force_backward_overrides_propagate_down():
+    net = Net(BRANCHES.format(force="true", a="propagate_down: false", b="propagate_down: false", sum=""))
+    assert all(passes for node in net.nodes for passes in node.passes_gradient)
