@@ -1,6 +1,7 @@
 # make demo    set up, then real images -> LMDB -> C-RNN trained and tested -> runs/demo/report.html
 # make test    set up, then every test        make lint    the layout and the rules that tools can check
 # make build   set up only                    make bench   the scan against autograd
+# make oracle  the real Caffe (needs Python 3.9; ORACLE_PYTHON=...)    make parity  random nets through both
 #
 # PYTHON=python3.12 picks the interpreter. TORCH_INDEX=URL takes torch from another package index (README: CPU only).
 
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: build demo test lint format bench proto clean
+.PHONY: build demo test lint format bench oracle parity proto clean
 
 build: $(VENV)/.built
 
@@ -47,6 +48,21 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.built
 	$(BIN)/crnn bench
+
+# The only wheel of the real Caffe is for Python 3.6 to 3.9 and numpy 1.
+ORACLE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.9*/bin/python) python3.9)
+
+oracle: build/oracle/.built
+
+build/oracle/.built:
+	$(ORACLE_PYTHON) -m venv build/oracle
+	build/oracle/bin/python -m pip install -q --no-deps kendryte-caffe==1.0.0.20210829
+	build/oracle/bin/python -m pip install -q numpy==1.23.5 protobuf==3.20.3 scikit-image==0.24.0 scipy==1.13.1 six h5py
+	GLOG_minloglevel=2 build/oracle/bin/python -c "import caffe; print('Caffe', caffe.__version__)"
+	@touch $@
+
+parity: $(VENV)/.dev build/oracle/.built
+	$(BIN)/python -m tests.parity --write tests/parity/README.md
 
 proto: $(VENV)/.dev
 	$(BIN)/python crnn/proto/compile.py
