@@ -19,7 +19,7 @@ class Recurrent(Layer):
     """States s_t = cell(W_x x_t + b + W_static x_static, W_h (cont_t s_{t-1})) over T steps of N sequences.
 
     s_0 is what the batch before left behind (zeros at first), or the exposed bottoms; no gradient goes into
-    either, nor comes back from the exposed tops. The state is no blob: snapshots do not hold it.
+    either, nor comes back from the exposed tops. The state is no blob: no .caffemodel holds it.
     """
 
     bottoms = (2, None)

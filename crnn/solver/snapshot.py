@@ -72,6 +72,9 @@ def save(solver) -> str:
             {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
             for net in _nets(solver)
         ],
+        "states": [
+            {layer.name: layer.carried.tolist() for layer in _recurrent(net)} for net in _nets(solver)
+        ],
         "sha256": {os.path.basename(file): _sha256(file) for file in (model, path)},
     }
     write_bytes(f"{stem}.resume.json", json.dumps(resume, indent=1).encode())
@@ -103,6 +106,9 @@ def restore(solver, path: str) -> str:
             for key, value in places.get(layer.name, {}).items():
                 setattr(layer.loader, key, value)
             layer.loader.seek(layer.loader.position)
+    for net, states in zip(_nets(solver), resume.get("states", []), strict=False):
+        for layer in _recurrent(net):
+            layer.carried = layer.carried.new_tensor(states[layer.name])
     return path
 
 
@@ -118,6 +124,11 @@ def _nets(solver):
 def _readers(net):
     """The layers that read records one after the other."""
     return [layer for layer in net.layers if hasattr(layer, "loader")]
+
+
+def _recurrent(net):
+    """The layers that hand a state from batch to batch (RNN, LSTM)."""
+    return [layer for layer in net.layers if hasattr(layer, "carried")]
 
 
 def _read_state(path: str) -> pb.SolverState:
