@@ -70,8 +70,6 @@ class ImageLoader(Loader):
     def __init__(self, images, batch_size, transform_param, phase, seed=None, rand_skip=0, shuffle=False):
         super().__init__(batch_size, seed)
         self.images, self.shuffle = images, shuffle
-        if rand_skip and len(images) < rand_skip:
-            raise ValueError(f"rand_skip {rand_skip} is more than the {len(images)} lines of {images.source}")
         self.skip = random_skip(rand_skip, self.seed)
         self._transform = _BySize(transform_param, phase)
         first, _ = images.read(next(endless(len(images), shuffle, self.seed, self.skip)))

@@ -76,7 +76,8 @@ class Recurrent(Layer):
             initial=initial.detach().to(z.dtype).unsqueeze(2),
             cont=cont.detach().to(z.dtype),
         ).squeeze(3)
-        self.carried = states[:, -1].detach()
+        if not self.p.expose_hidden:
+            self.carried = states[:, -1].detach().clone()  # a view would keep all T steps
         return states
 
     def left(self, N):

@@ -21,6 +21,7 @@ PACKAGES = (
     "opencv-python",
     "safetensors",
     "matplotlib",
+    "h5py",
 )
 
 
