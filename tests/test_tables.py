@@ -124,6 +124,13 @@ def test_every_layer_type_has_a_golden_or_a_test():
         assert elsewhere is None or name in (Path(__file__).parent / elsewhere).read_text(), elsewhere
 
 
+def test_every_layer_type_that_caffe_has_is_compared_with_it():
+    """By the table of `make parity`; the rest has no values of its own, or not the same twice."""
+    compared = set(re.findall(r"^\| (\w+) \|", (ROOT / "tests/parity/README.md").read_text(), re.MULTILINE))
+    rest = {"Data", "DummyData", "HDF5Output", "Input", "MemoryData", "Python", "SpatialRNN"}
+    assert set(TYPES) - compared == rest
+
+
 def test_every_layer_type_says_its_shapes():
     for name, layer in TYPES.items():
         assert layer.__doc__ and "top" in layer.__doc__, (
