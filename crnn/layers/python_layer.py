@@ -163,8 +163,8 @@ def user_class(p) -> type:
     try:
         module = importlib.import_module(p.module)
     except ModuleNotFoundError as error:
-        if error.name != p.module.partition(".")[0]:
-            raise
+        if not f"{p.module}.".startswith(f"{error.name}."):
+            raise  # the module is there and imports one that is not
         raise ValueError(
             f"python_param.module {p.module!r} is not found: put its folder on PYTHONPATH"
         ) from None

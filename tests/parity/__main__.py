@@ -1,6 +1,6 @@
 """Random nets through crnn and the real Caffe, and nets that both must refuse: `make parity`.
 
-python -m tests.parity [--nets 8] [--only LSTM] [--write tests/parity/README.md]
+python -m tests.parity [--nets 20] [--only LSTM] [--write tests/parity/README.md]
 """
 
 import argparse
@@ -87,7 +87,7 @@ def write(path: Path, rows: list[str]) -> None:
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__.split("\n")[0])
-    parser.add_argument("--nets", type=int, default=8, help="random nets a layer type")
+    parser.add_argument("--nets", type=int, default=20, help="random nets a layer type")
     parser.add_argument("--only", choices=sorted(CASES), help="one layer type")
     parser.add_argument("--write", type=Path, help="file whose table gets the rows")
     options = parser.parse_args(argv)
