@@ -42,20 +42,26 @@ def comma_list(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
-def device(gpu: str | None) -> "torch.device":
-    """The device of a -gpu flag: the CPU without one. ValueError if there is no such GPU, or for several."""
+def device(
+    gpu: str | None, asked: str | None = None, cure: str = "leave -gpu out to run on the CPU"
+) -> "torch.device":
+    """The device of a -gpu flag: the CPU without one. ValueError if there is no such GPU, or for several.
+
+    `asked` is what the user wrote and `cure` how to take it back, where that was not the flag.
+    """
     import torch  # here, so that the data tools start without it
 
     if gpu is None:
         return torch.device("cpu")
+    asked = asked or f"-gpu {gpu}"
     if not torch.cuda.is_available():
-        raise ValueError(f"-gpu {gpu}: torch finds no CUDA device here; leave -gpu out to run on the CPU")
+        raise ValueError(f"{asked}: torch finds no CUDA device here; {cure}")
     found = torch.cuda.device_count()
     ids = [str(i) for i in range(found)] if gpu == "all" else comma_list(gpu)
     if len(ids) != 1:
-        raise ValueError(f"-gpu {gpu} means {len(ids)} devices; this version trains on one: name it")
+        raise ValueError(f"{asked} means {len(ids)} devices; this version trains on one: name it")
     if not ids[0].isdecimal() or int(ids[0]) >= found:
-        raise ValueError(f"-gpu {gpu}: no such device; there are {found}, counted from 0")
+        raise ValueError(f"{asked}: no such device; there are {found}, counted from 0")
     return torch.device("cuda", int(ids[0]))
 
 

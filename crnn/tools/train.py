@@ -2,6 +2,8 @@
 
 import argparse
 
+import torch
+
 from crnn.proto import pb
 from crnn.proto.upgrade import read_solver
 from crnn.solver.events import Note
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
     document = read_solver(arguments.solver)
     amend(document.message, arguments)
-    device = flags.device(gpu_of(document.message, arguments.gpu))
+    device = device_of(document.message, arguments.gpu)
     with Signals(arguments.sigint_effect, arguments.sighup_effect) as signals:
         logs = listeners(document.message.snapshot_prefix)
         for log in logs:
@@ -75,8 +77,9 @@ def amend(param: pb.SolverParameter, arguments: argparse.Namespace) -> None:
         param.weights[:] = arguments.weights
 
 
-def gpu_of(param: pb.SolverParameter, gpu: str | None) -> str | None:
-    """The -gpu flag, else device_id if the text says solver_mode: GPU; a silent text means the CPU."""
+def device_of(param: pb.SolverParameter, gpu: str | None) -> torch.device:
+    """The device of the -gpu flag, else of `solver_mode: GPU`; a silent text means the CPU."""
     if gpu is None and param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU:
-        return str(param.device_id)
-    return gpu
+        asked = f"solver_mode: GPU with device_id: {param.device_id}"
+        return flags.device(str(param.device_id), asked, "write solver_mode: CPU to train without one")
+    return flags.device(gpu)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from crnn.__main__ import main
 from crnn.proto import pb
@@ -172,15 +173,30 @@ def test_a_resumed_run_forgets_the_solvers_weights():
 @pytest.mark.parametrize(
     "fields, flag, wanted",
     [
-        ({}, None, None),
-        ({"solver_mode": 0}, None, None),
-        ({"solver_mode": 1, "device_id": 3}, None, "3"),
-        ({"solver_mode": 1}, "2", "2"),
-        ({"solver_mode": 0}, "all", "all"),
+        ({}, None, "cpu"),
+        ({"solver_mode": 0}, None, "cpu"),
+        ({"solver_mode": 1, "device_id": 3}, None, "cuda:3"),
+        ({"solver_mode": 1}, "2", "cuda:2"),
+        ({"solver_mode": 0}, "1", "cuda:1"),
     ],
 )
-def test_only_a_stated_solver_mode_asks_for_the_gpu(fields, flag, wanted):
-    assert train.gpu_of(pb.SolverParameter(**fields), flag) == wanted
+def test_only_a_stated_solver_mode_asks_for_the_gpu(monkeypatch, fields, flag, wanted):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert train.device_of(pb.SolverParameter(**fields), flag) == torch.device(wanted)
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ([], "solver_mode: GPU with device_id: 0: torch finds no CUDA device here; write solver_mode: CPU"),
+        (["-gpu", "1"], "-gpu 1: torch finds no CUDA device here; leave -gpu out"),
+    ],
+)
+def test_a_gpu_that_is_not_there_names_what_asked_for_it(monkeypatch, capsys, logged, flag, message):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["train", "-solver", logged(solver_mode="GPU"), *flag]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_help_has_examples(capsys):
