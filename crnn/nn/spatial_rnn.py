@@ -100,7 +100,7 @@ class SpatialRNN(nn.Module):
             self.combine,
             self.gain,
             parents,
-            self.weight_cs,
+            tuple(self.weight_cs),  # torch 2.10 cannot compile the unpacking of a ParameterList
         )
 
     def extra_repr(self) -> str:

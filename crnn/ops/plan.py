@@ -17,6 +17,10 @@ class LineBreak(IntEnum):
     RESET = 2  # nothing: every row or column is a sequence of its own (Xie 2016)
 
 
+#: A table, as torch 2.10 cannot compile the look-up of an enum's member by name.
+LINE_BREAKS = {b.name.lower(): b for b in LineBreak}
+
+
 class Direction(NamedTuple):
     """position(s) = origin + (s // length) * line_stride + (s % length) * step_stride."""
 
@@ -62,10 +66,9 @@ def plan(directions: Sequence[str], H: int, W: int, line_break: LineBreak | str)
         ValueError: a direction or line break that is not known, or no direction at all.
     """
     if isinstance(line_break, str):
-        if line_break.upper() not in LineBreak.__members__:
-            known = ", ".join(b.name.lower() for b in LineBreak)
-            raise ValueError(f"unknown line_break {line_break!r}; known: {known}")
-        line_break = LineBreak[line_break.upper()]
+        if line_break.lower() not in LINE_BREAKS:
+            raise ValueError(f"unknown line_break {line_break!r}; known: {', '.join(LINE_BREAKS)}")
+        line_break = LINE_BREAKS[line_break.lower()]
     if not directions:
         raise ValueError(f"a scan needs at least one direction; known: {', '.join(ORDERS)}")
     unknown = [d for d in directions if d not in ORDERS]

@@ -115,11 +115,11 @@ def test_opcheck(cell, options, backend):
 def test_compiles_as_one_graph(backend, line_break):
     case = ScanCase("relu", line_break, FOUR, 2, 2, 3, 4)
     inputs = case.inputs()
-    z, w = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_()
+    z, w, order = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_(), case.plan
     torch._dynamo.reset()
 
     def loss(z, w):
-        return scan(z, w, case.plan).square().sum()
+        return scan(z, w, order).square().sum()
 
     with use_backend(backend):
         want = torch.autograd.grad(loss(z, w), (z, w))
