@@ -2,6 +2,8 @@
 # make test    set up, then every test        make lint    the layout and the rules that tools can check
 # make build   set up only                    make bench   the scan against autograd
 # make oracle  the real Caffe (needs Python 3.9; ORACLE_PYTHON=...)    make parity  random nets through both
+# make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
+# make abi TORCH=2.10.0                       the built wheel under another torch
 #
 # PYTHON=python3.12 picks the interpreter. TORCH_INDEX=URL takes torch from another package index (README: CPU only).
 
@@ -11,7 +13,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 
-.PHONY: build demo test lint format bench oracle parity proto clean
+.PHONY: build demo test lint format bench docs package abi oracle parity proto clean
 
 build: $(VENV)/.built
 
@@ -63,6 +65,14 @@ build/oracle/.built:
 
 parity: $(VENV)/.dev build/oracle/.built
 	$(BIN)/python -m tests.parity --write tests/parity/README.md
+
+package: $(VENV)/.dev
+	rm -rf dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/package.py dist
+
+TORCH ?= 2.10.0
+abi: package
+	bash .ci/abi.sh dist/crnn-*-abi3-*.whl $(TORCH) $(PYTHON) $(BIN)/python $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 
 proto: $(VENV)/.dev
 	$(BIN)/python crnn/proto/compile.py

@@ -8,6 +8,7 @@ CRNN_BUILD=none   pure Python
 import os
 import shutil
 import sys
+import sysconfig
 
 from setuptools import find_packages, setup
 
@@ -29,11 +30,13 @@ def missing() -> str | None:
     try:
         import torch
     except ImportError:
-        return "torch is not installed in the build environment (pip install torch; --no-build-isolation)"
+        return "no torch where pip builds; for the kernels, where torch is: pip install --no-build-isolation"
     if tuple(int(v) for v in torch.__version__.split(".")[:2]) < (2, 10):
         return f"torch {torch.__version__} is older than 2.10, the first with the stable ABI"
     if not shutil.which(os.environ.get("CXX", "c++")):
         return "no C++ compiler (c++) on the path"
+    if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        return "no Python.h (Debian: apt install python3-dev)"
     return None
 
 
@@ -65,6 +68,7 @@ BESIDE = {"crnn.data_tools": "data_tools", "crnn.prototxt_like": "prototxt_like"
 setup(
     packages=[*find_packages(include=["crnn", "crnn.*"]), *BESIDE],
     package_dir=BESIDE,
+    include_package_data=False,  # what MANIFEST.in adds is for the source distribution alone
     package_data={
         "crnn.proto": ["caffe.proto", "caffe.desc"],
         "crnn.prototxt_like": ["**/*.prototxt", "**/*.md"],

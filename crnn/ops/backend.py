@@ -12,6 +12,10 @@ from contextlib import contextmanager
 import torch
 
 NAMES = ("reference", "cpu", "cuda")
+NOT_BUILT = (
+    "it was not built; where torch and a C++ compiler are, install crnn again with "
+    "pip install --no-build-isolation --no-deps --force-reinstall"
+)
 
 
 def _load(module: str) -> str:
@@ -20,7 +24,7 @@ def _load(module: str) -> str:
         importlib.import_module(module)
     except ImportError as error:
         built = isinstance(error, ModuleNotFoundError) and error.name == module
-        return "it was not built (needs torch and a C++ compiler at installation)" if built else str(error)
+        return NOT_BUILT if built else str(error)
     return ""
 
 
