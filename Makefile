@@ -66,6 +66,9 @@ build/oracle/.built:
 parity: $(VENV)/.dev build/oracle/.built
 	$(BIN)/python -m tests.parity --write tests/parity/README.md
 
+docs: $(VENV)/.dev
+	$(BIN)/python docs/build.py build/docs
+
 package: $(VENV)/.dev
 	rm -rf dist
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python .ci/package.py dist
