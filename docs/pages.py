@@ -74,7 +74,7 @@ def subcommands(text: str) -> list[str]:
 def help_of(*words: str) -> str:
     """What `crnn WORDS --help` prints."""
     shown = io.StringIO()
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "90"
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):  # argparse exits
         main([*words, "--help"])
     if not shown.getvalue().strip():
