@@ -57,6 +57,23 @@ def _settled(curves: list[Curve], scale: float) -> tuple[float, float] | tuple[N
     return values.min() - margin, values.max() + margin
 
 
+def intervals(names, values, halves, others, label: str) -> str:
+    """A line a name: a value with its interval, and as a ring another value where it is known (no nan)."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.9 + 0.32 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        places = range(len(names))
+        axes.axvline(0, color="#888888", linewidth=1)
+        axes.errorbar(values, places, xerr=halves, fmt="o", color=COLOURS[0], capsize=3, label="ours")
+        if not np.isnan(others).all():
+            axes.plot(others, places, "o", color=COLOURS[1], fillstyle="none", label="paper")
+            axes.legend()
+        axes.set_yticks(places, names, parse_math=False)
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        return _svg(figure)
+
+
 def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
     """A heat map of `counts` [n, n], each row (a true class) in percent; with figures up to 20 classes."""
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)

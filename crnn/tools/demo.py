@@ -15,15 +15,14 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-import crnn
 from crnn import prototxt_like
-from crnn.experiments import attribution, results
+from crnn.experiments import attribution, manifest, results
 from crnn.experiments.evaluate import Evaluation
+from crnn.experiments.steps import Step, free_name, scores_of, testing, training
 from crnn.net.net import Net
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.report import Report, write
@@ -37,26 +36,6 @@ NETS = {
     "plain": ("plain", "The same net without the SpatialRNN layer, trained for as many iterations."),
 }
 WAYS = {1: "1 view", 10: "10 views"}
-
-
-class Step(NamedTuple):
-    """A command and what it makes; it is done if all of that is there and not older than `after`."""
-
-    name: str
-    command: list[str]
-    makes: list[Path]
-    after: tuple[Path, ...] = ()
-
-    @property
-    def line(self) -> str:
-        return f"crnn {shlex.join(self.command)}"
-
-    @property
-    def done(self) -> bool:
-        if not all(path.exists() for path in self.makes):
-            return False
-        oldest = min(path.stat().st_mtime for path in self.makes)
-        return all(path.stat().st_mtime <= oldest for path in self.after)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,37 +90,10 @@ def steps(out: Path, source: str | None) -> Iterator[Step]:
     yield Step("convert the images", convert, [train, test])
     yield Step("mean image", ["data", "mean", str(train), str(mean)], [mean])
     for net in NETS:
-        yield training(net, out)
+        yield training(f"train {net}", out / net)
     for net in NETS:
         for views, way in WAYS.items():
-            yield testing(net, views, way, out)
-
-
-def training(net: str, out: Path) -> Step:
-    """From the newest whole snapshot, if it is unfinished and there is one."""
-    command, weights = ["train", "--solver", str(out / net / "solver.prototxt")], weights_of(out / net)
-    states = {int(path.stem.rpartition("_")[2]): path for path in (out / net).glob("*_iter_*.solverstate")}
-    whole = [i for i, path in states.items() if path.with_suffix(".resume.json").exists()]
-    if whole and not weights.exists():
-        command += ["--snapshot", str(states[max(whole)])]
-    return Step(f"train {net}", command, [weights])
-
-
-def testing(net: str, views: int, way: str, out: Path) -> Step:
-    weights, scores = weights_of(out / net), scores_of(out / net, views)
-    command = ["test", "--model", str(out / net / "train_val.prototxt"), "--weights", str(weights)]
-    command += ["--all", "--views", str(views), "--save", str(scores)]
-    return Step(f"test {net}, {way}", command, [scores], (weights,))
-
-
-def weights_of(folder: Path) -> Path:
-    """The .caffemodel that the folder's solver ends with."""
-    solver = read_solver(folder / "solver.prototxt").message
-    return Path(f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel")
-
-
-def scores_of(folder: Path, views: int) -> Path:
-    return folder / f"views_{views}.npz"
+            yield testing(f"test {net}, {way}", out / net, views)
 
 
 def place(net: str, out: Path, iterations: int | None) -> None:
@@ -155,7 +107,7 @@ def place(net: str, out: Path, iterations: int | None) -> None:
         paths = {folder / name: text for name, text in texts.items()}
         if all(path.exists() and path.read_text() == text for path, text in paths.items()):
             return
-        aside = next(path for i in range(1, 10_000) if not (path := out / f"{net}.{i}").exists())
+        aside = free_name(folder)
         folder.rename(aside)
         print(f"{folder} was made with other settings: it is now {aside}")
     folder.mkdir(parents=True)
@@ -223,21 +175,14 @@ def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Repo
 
 def setup() -> dict[str, str]:
     """What the figures depend on besides the prototxts."""
-    packages = [f"{name} {version}" for name in doctor.PACKAGES if (version := doctor.version(name))]
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     return {
         "data": "Fashion-MNIST (Zalando, MIT licence): 60,000 images to train, 10,000 to test, 28 × 28",
-        "machine": f"{processor()}; cores: {cores}, torch's threads: {threads}",
+        "machine": f"{manifest.processor()}; cores: {cores}, torch's threads: {threads}",
         "system": platform.platform(),
-        "versions": ", ".join([f"crnn {crnn.__version__}", f"Python {platform.python_version()}", *packages]),
+        "versions": manifest.versions(),
         "backend": doctor.active(),
     }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return name[1] if name else platform.processor() or platform.machine()
 
 
 def table(report: Report) -> str:

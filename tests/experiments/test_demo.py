@@ -80,7 +80,9 @@ def test_a_killed_training_goes_on_from_its_last_snapshot(out, capsys):
     train.main(["--solver", "out/crnn/solver.prototxt"])
     solver.write_text(text)
     (out / "crnn" / "crnn_iter_9.solverstate").write_text("its .resume.json was not written: not whole")
-    assert demo.training("crnn", out).command[-1] == str(out / "crnn" / "crnn_iter_2.solverstate")
+    assert demo.training("train crnn", out / "crnn").command[-1] == str(
+        out / "crnn" / "crnn_iter_2.solverstate"
+    )
     assert run() == 0
     assert "--snapshot out/crnn/crnn_iter_2.solverstate" in capsys.readouterr().out
 

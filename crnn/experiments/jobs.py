@@ -1,0 +1,137 @@
+"""One job of an experiment: a net and a seed, in a folder of its own with the texts it is made by."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crnn.experiments.evaluate import Evaluation
+from crnn.experiments.spec import Experiment
+from crnn.experiments.steps import NET, SOLVER, Step, free_name, scores_of, snapshots, testing, training
+from crnn.proto import pb
+from crnn.proto.text import dump
+
+KEPT = 2  # snapshots of a running training
+
+
+@dataclass(frozen=True)
+class Job:
+    """The folder is OUT/NET/seed_SEED. The files in it are what a user would write by hand:
+
+    train_val.prototxt, solver.prototxt   the effective texts
+    NET_iter_N.caffemodel, ...            snapshots
+    views_1.npz, views_10.npz             the scores of all test records
+    log.txt, manifest.json                what the commands said, and what they ran on
+    """
+
+    experiment: Experiment
+    name: str  # of the net
+    seed: int
+    out: Path
+
+    @property
+    def net(self):
+        return self.experiment.net(self.name)
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.name / f"seed_{self.seed}"
+
+    def __str__(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+    def texts(self) -> dict[str, str]:
+        """File name -> text, of everything that decides what is trained."""
+        texts = {NET: dump(self.experiment.net_text(self.net))}
+        if not self.net.HasField("svm"):
+            texts[SOLVER] = dump(self.solver())
+        return texts
+
+    def solver(self) -> pb.SolverParameter:
+        solver = self.experiment.solver_text(self.net)
+        solver.net, solver.snapshot_prefix = str(self.folder / NET), str(self.folder / self.name)
+        solver.random_seed = self.seed
+        solver.solver_mode = pb.SolverParameter.CPU  # a device is the command's
+        if self.net.weights:
+            solver.weights[:] = [self.weights]
+        return solver
+
+    @property
+    def weights(self) -> str:
+        """What the net starts from; "" if from its fillers."""
+        return self.net.weights.replace("{seed}", str(self.seed))
+
+    def place(self) -> Path | None:
+        """Writes the texts. A folder that was made by others is set aside, under the path returned."""
+        texts, aside = self.texts(), None
+        if self.folder.exists():
+            if all(_text(self.folder / name) == text for name, text in texts.items()):
+                return None
+            aside = free_name(self.folder)
+            self.folder.rename(aside)
+        self.folder.mkdir(parents=True)
+        for name, text in texts.items():
+            (self.folder / name).write_text(text, encoding="utf-8")
+        return aside
+
+    def steps(self, gpu: str | None = None) -> Iterator[Step]:
+        """In order; each is made when it is its turn, as it depends on what the others left."""
+        views = list(self.experiment.message.views)
+        if self.net.HasField("svm"):
+            yield self._svm(views, gpu)
+            return
+        yield training("train", self.folder, gpu)
+        for count in views:
+            # Other weights would be another folder's; a copy from a second machine may have any times.
+            yield testing(f"test, {count} views", self.folder, count, gpu)._replace(after=())
+
+    def _svm(self, views: list[int], gpu: str | None) -> Step:
+        svm, model = self.net.svm, self.folder / NET
+        command = ["svm", "--model", str(model), "--weights", self.weights, "--blob", svm.blob]
+        command += ["--c", ",".join(f"{c:g}" for c in svm.c), "--folds", str(svm.folds)]
+        command += ["--views", ",".join(map(str, views)), "--seed", str(self.seed)]
+        command += ["--save", str(self.folder)]
+        command += [] if gpu is None else ["--gpu", gpu]
+        return Step("svm", command, [scores_of(self.folder, count) for count in views])
+
+    @property
+    def placed(self) -> bool:
+        """Whether the folder is of this job as the experiment now has it."""
+        return all(_text(self.folder / name) == text for name, text in self.texts().items())
+
+    @property
+    def done(self) -> bool:
+        return self.placed and all(step.done for step in self.steps())
+
+    def scores(self, views: int) -> Evaluation:
+        return Evaluation.load(scores_of(self.folder, views))
+
+    def prune(self, kept: int = KEPT) -> None:
+        """Removes whole snapshots but the newest `kept`: a long training would fill the disk with them."""
+        for state in snapshots(self.folder)[: -kept or None]:
+            for suffix in (".resume.json", ".solverstate", ".caffemodel"):
+                state.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def jobs_of(
+    experiment: Experiment, out: Path, seeds: list[int] | None = None, nets: list[str] | None = None
+) -> list[Job]:
+    """Seed by seed, so that a run that is stopped early has whole comparisons.
+
+    Raises ValueError for a seed or net that the experiment does not have.
+    """
+    names = [net.name for net in experiment.nets]
+    for asked, known, what in ((seeds, experiment.seeds, "seed"), (nets, names, "net")):
+        for one in asked or ():
+            if one not in known:
+                has = ", ".join(map(str, known))
+                raise ValueError(f"{experiment.name} has no {what} {one!r}; it has {has}")
+    return [
+        Job(experiment, net.name, seed, out)
+        for seed in seeds or experiment.seeds
+        for net in experiment.nets
+        if net.name in (nets or names) and seed in experiment.seeds_of(net)
+    ]
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None

@@ -1,0 +1,141 @@
+"""What a figure depends on besides the texts: versions, revision, machine, data."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import crnn
+from crnn.data.lmdb_reader import LmdbReader
+from crnn.proto import pb
+from crnn.proto.blobs import write_bytes
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "protobuf",
+    "lmdb",
+    "opencv-python-headless",
+    "opencv-python",
+    "safetensors",
+    "scikit-learn",
+    "matplotlib",
+)
+FILE = "manifest.json"
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> str:
+    found = [f"{name} {number}" for name in PACKAGES if (number := version(name))]
+    return ", ".join([f"crnn {crnn.__version__}", f"Python {platform.python_version()}", *found])
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
+    return name[1] if name else platform.processor() or platform.machine()
+
+
+@cache
+def revision() -> str | None:
+    """The commit of a checkout that crnn runs from, with `+changes` if files differ from it; else None."""
+    root = Path(crnn.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout
+            for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git, or not the owner's checkout
+        return None
+    return commit.strip() + ("+changes" if changes.strip() else "")
+
+
+def setup(threads: int, gpu: str | None, backend: str) -> dict[str, str]:
+    """Where and by what a job is run."""
+    device = f"{processor()}, threads: {threads}"
+    if gpu is not None:
+        device = f"{torch.cuda.get_device_name(int(gpu))}; {device}"
+    return {
+        "device": device,
+        "cores": str(len(os.sched_getaffinity(0))),
+        "system": platform.platform(),
+        "versions": versions(),
+        "revision": revision() or "not a checkout",
+        "backend": backend,
+    }
+
+
+def data_of(net: pb.NetParameter) -> dict[str, dict]:
+    """Path -> what lies there, of every database and mean file that the net reads."""
+    found = {}
+    for layer in net.layer:
+        if layer.data_param.source:
+            found[layer.data_param.source] = database(os.path.realpath(layer.data_param.source))
+        if layer.transform_param.mean_file:
+            found[layer.transform_param.mean_file] = {"sha256": digest(layer.transform_param.mean_file)}
+    return found
+
+
+@cache
+def database(path: str) -> dict:
+    """The number of records and a checksum of them all: its converter's if that left one, else our own."""
+    reader = LmdbReader(path)
+    written = Path(path, FILE)
+    if written.exists():
+        manifest = json.loads(written.read_text(encoding="utf-8"))
+        return {"records": len(reader), "dataset": manifest["dataset"], "crc32": manifest["crc32"]}
+    sum_ = hashlib.sha256()
+    for key, value in reader.items():
+        for part in (key, value):
+            sum_.update(len(part).to_bytes(8, "little") + part)
+    return {"records": len(reader), "sha256": sum_.hexdigest()}
+
+
+@cache
+def digest(path: str) -> str:
+    """sha256 of a file."""
+    sum_ = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sum_.update(block)
+    return sum_.hexdigest()
+
+
+def record(folder: Path, content: dict, setup: dict[str, str]) -> None:
+    """Writes the job's manifest: `content`, the same however often it is resumed, and every setup it ran on.
+
+    Raises ValueError if the folder's job was begun with other content: its data changed in between.
+    """
+    runs = []
+    if (folder / FILE).exists():
+        before = read(folder)
+        runs = before.pop("runs")
+        if before != content:
+            changed = [name for name in content if content[name] != before.get(name)]
+            raise ValueError(
+                f"{folder} was begun with other {' and '.join(changed)}: move it away to begin anew, "
+                "or bring back what it was begun with"
+            )
+    if setup not in runs:
+        runs.append(setup)
+    write_bytes(folder / FILE, json.dumps({**content, "runs": runs}, indent=1).encode())
+
+
+def read(folder: Path) -> dict:
+    """The manifest of a job. Raises OSError if there is none."""
+    return json.loads((folder / FILE).read_text(encoding="utf-8"))

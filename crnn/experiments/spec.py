@@ -1,0 +1,150 @@
+"""An experiment's file, read and checked: nets, data, solver, seeds, ways of testing, the paper's figures."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from crnn.data.transformer import VIEWS
+from crnn.proto import pb
+from crnn.proto.text import Document, PrototxtError, load
+from crnn.proto.upgrade import read_net, read_solver
+from crnn.proto.variants import replace, replace_layers
+
+MEASURES = {
+    "top1_error": "top-1 error",
+    "top5_error": "top-5 error",
+    "top1_accuracy": "top-1 accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "mean_class_accuracy": "mean class accuracy",
+}
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a net: it names a folder
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a net is scored: a measure with 1 or 10 views."""
+
+    measure: str
+    views: int
+
+    def __str__(self) -> str:
+        return f"{MEASURES[self.measure]}, {self.views} view{'s' if self.views > 1 else ''}"
+
+
+class Experiment:
+    """The file at `path`; `name` is what the user calls it.
+
+    Raises OSError, or PrototxtError with all problems of the file and of the texts it names.
+    """
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+        self.document: Document = load(path, pb.ExperimentParameter)
+        self.message = self.document.message
+        self.nets = list(self.message.net)
+        self.seeds = list(self.message.seed)
+        problems = [f"{self.document.where(*place)}: {text}" for place, text in _problems(self)]
+        if problems:
+            raise PrototxtError(problems, self.document)
+
+    @property
+    def ways(self) -> list[Way]:
+        return [Way(measure, views) for views in self.message.views for measure in self.message.measure]
+
+    def net(self, name: str):
+        return next(net for net in self.nets if net.name == name)
+
+    def seeds_of(self, net) -> list[int]:
+        """All seeds; the first alone where no random number is drawn and every seed would give the same."""
+        return self.seeds[:1] if net.HasField("svm") and "{seed}" not in net.weights else self.seeds
+
+    def paper(self, net, way: Way) -> float | None:
+        """The published figure in percent, if there is one."""
+        figures = [f.value for f in net.paper if (f.measure, f.views) == (way.measure, way.views)]
+        return round(figures[0], 4) if figures else None  # without float32's tail
+
+    def net_text(self, net) -> pb.NetParameter:
+        """The net's effective definition."""
+        message = pb.NetParameter()
+        message.CopyFrom(read_net(self.path.parent / net.net).message)
+        replace_layers(message, net.layer)
+        return message
+
+    def solver_text(self, net) -> pb.SolverParameter:
+        """The net's effective solver, without what a job adds."""
+        message = pb.SolverParameter()
+        message.CopyFrom(read_solver(self.path.parent / (net.solver or self.message.solver)).message)
+        replace(message, self.message.solver_param)
+        replace(message, net.solver_param)
+        for field in ("net", "train_net", "test_net", "net_param", "train_net_param", "test_net_param"):
+            message.ClearField(field)
+        return message
+
+
+def _problems(experiment: Experiment):
+    """((path in the message), sentence) of everything that is wrong."""
+    message = experiment.message
+    for field in ("title", "net", "seed", "views", "measure"):
+        if not getattr(message, field):
+            yield (), f"an experiment needs {field}"
+    for field in ("seed", "views", "measure"):
+        values = list(getattr(message, field))
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                yield (field, i), f"{field} {value} is given twice"
+    for i, views in enumerate(message.views):
+        if views not in (1, VIEWS):
+            yield ("views", i), f"views must be 1 or {VIEWS}, got {views}"
+    for i, measure in enumerate(message.measure):
+        if measure not in MEASURES:
+            yield ("measure", i), f"unknown measure {measure!r}; known: {', '.join(MEASURES)}"
+    names = [net.name for net in message.net]
+    if message.HasField("baseline") and message.baseline not in names:
+        yield ("baseline",), f"baseline {message.baseline!r} is none of the nets {', '.join(names)}"
+    for i, net in enumerate(message.net):
+        if net.name in names[:i]:
+            yield ("net", i, "name"), f"the name {net.name!r} is taken by an earlier net"
+        for place, text in _net_problems(experiment, net):
+            yield ("net", i, *place), f"net {net.name!r}: {text}"
+    for i, data in enumerate(message.data):
+        yield from ((("data", i, *place), text) for place, text in _data_problems(data))
+
+
+def _net_problems(experiment: Experiment, net):
+    if not _NAME.fullmatch(net.name):
+        yield ("name",), "a net's name is made of letters, digits, _ . + -"
+    trained = not net.HasField("svm")
+    if not trained and not (net.weights and net.svm.blob and net.svm.c):
+        yield ("svm",), "an svm needs `weights` of the net, a `blob` of it and values of `c`"
+    if not trained and (min(net.svm.c, default=1) <= 0 or net.svm.folds < 2):
+        yield ("svm",), "every c must be positive, and folds at least 2"
+    for i, figure in enumerate(net.paper):
+        if (figure.measure, figure.views) not in {(w.measure, w.views) for w in experiment.ways}:
+            yield (
+                ("paper", i),
+                f"{figure.measure} with {figure.views} views is not measured: add it to measure and views",
+            )
+    paths = {"net": net.net}
+    if trained:
+        paths["solver"] = net.solver or experiment.message.solver
+    for field, text in paths.items():
+        path = experiment.path.parent / text
+        if not path.is_file():
+            yield (field,), f"there is no {field} file {path}" if text else f"there is no {field}"
+        elif field == "net":
+            for j in replace_layers(read_net(path).message, net.layer):
+                yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
+
+
+def _data_problems(data):
+    for i, command in enumerate(data.command):
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            yield ("command", i), f"{command!r} is no command: {error}"
+            continue
+        if words[:1] != ["data"]:
+            yield ("command", i), f"{command!r} must be a `data` command of crnn, without `crnn`"
+    if not data.command or not data.makes:
+        yield (), "data needs a command and what it makes"

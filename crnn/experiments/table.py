@@ -1,0 +1,157 @@
+"""An experiment's figures: what its finished jobs scored, beside the paper's."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from crnn.experiments import manifest, results
+from crnn.experiments.evaluate import Evaluation
+from crnn.experiments.jobs import Job
+from crnn.experiments.spec import Experiment, Way
+from crnn.experiments.statistics import Mean, mean, paired
+from crnn.experiments.steps import SOLVER, weights_of
+from crnn.proto import pb
+from crnn.proto.blobs import read_binary
+from crnn.report.comparison import Comparison, Cost, Figure, Row, Table
+
+INTERVALS = (
+    "Intervals are 95 % intervals of the mean over the seeds, by Student's t. Differences are taken seed by "
+    "seed: nets of one seed see the same images in the same order, cut and mirrored alike. The intervals "
+    "speak of other seeds on these test records."
+)
+SEVERAL = "Of {n} such intervals, about {k:.1f} would miss zero by chance if no net differed from {baseline}."
+
+
+def score(evaluation: Evaluation, measure: str) -> float:
+    """In percent."""
+    if measure == "mean_class_accuracy":
+        return 100 * evaluation.mean_class_accuracy
+    share = evaluation.top(int(measure[3]))
+    return 100 * (1 - share if measure.endswith("_error") else share)
+
+
+def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Comparison:
+    """What a report shows of the finished ones of `jobs`.
+
+    Raises ValueError if none is finished, or if they do not belong together: trained or tested on other data.
+    """
+    done = [job for job in jobs if job.done]
+    if not done:
+        where = jobs[0].out
+        raise ValueError(f"no job of {experiment.name} is finished in {where}: crnn experiment run it first")
+    check_data(done)
+    tables = _tables(experiment, done)
+    message, baseline = experiment.message, experiment.message.baseline
+    notes = [INTERVALS]
+    compared = sum(not math.isnan(row.difference.half) for table in tables for row in table.rows)
+    if compared > 1:
+        notes.append(SEVERAL.format(n=compared, k=compared / 20, baseline=baseline))
+    if message.note:
+        notes.append(message.note)
+    return Comparison(
+        title=message.title,
+        source=message.source or "paper",
+        baseline=baseline,
+        notes=notes,
+        tables=tables,
+        costs=[_cost(net, [job for job in done if job.name == net.name]) for net in experiment.nets],
+        commands=[f"crnn {line}" for data in message.data for line in data.command] + [command],
+        setup=_setup(done),
+        progress=f"{len(done)} of {len(jobs)} trainings and tests are done.",
+        solvers={
+            job.name: (job.folder / SOLVER).read_text(encoding="utf-8")
+            for job in _first_of_each(done)
+            if (job.folder / SOLVER).exists()
+        },
+    )
+
+
+def check_data(done: Sequence[Job]) -> None:
+    """Raises ValueError if two jobs were trained on data that differ."""
+    first = manifest.read(done[0].folder)["data"]
+    for job in done[1:]:
+        data = manifest.read(job.folder)["data"]
+        for path in first.keys() & data.keys():
+            if first[path] != data[path]:
+                raise ValueError(
+                    f"{job} and {done[0]} were made with different {path}: {data[path]} and {first[path]}; "
+                    "remove the one and run it again"
+                )
+
+
+def _tables(experiment: Experiment, done: Sequence[Job]) -> list[Table]:
+    scores: dict[Way, dict[str, dict[int, float]]] = {way: {} for way in experiment.ways}
+    for job in done:
+        evaluations = {views: job.scores(views) for views in experiment.message.views}
+        for way in experiment.ways:
+            figure = score(evaluations[way.views], way.measure)
+            scores[way].setdefault(job.name, {})[job.seed] = figure
+    return [Table(str(way), _rows(experiment, way, scores[way])) for way in experiment.ways]
+
+
+def _rows(experiment: Experiment, way: Way, scores: dict[str, dict[int, float]]) -> list[Row]:
+    baseline, rows = experiment.message.baseline, []
+    published = {net.name: experiment.paper(net, way) for net in experiment.nets}
+    for net in experiment.nets:
+        own, row = scores.get(net.name, {}), Row(net.name, Figure(), {}, Figure())
+        row.ours, row.seeds = _figure(mean(list(own.values()))), own
+        if published[net.name] is not None:
+            row.paper = published[net.name]
+        if baseline and net.name != baseline:
+            row.difference = _figure(paired(own, scores.get(baseline, {})))
+            if published.get(baseline) is not None:
+                row.paper_difference = row.paper - published[baseline]
+        rows.append(row)
+    return rows
+
+
+def _figure(m: Mean) -> Figure:
+    return Figure(m.value, m.half, m.n)
+
+
+def _cost(net, jobs: Sequence[Job]) -> Cost:
+    cost = Cost(net.name, net.about, 0, 0, math.nan, math.nan)
+    if not jobs:
+        return cost
+    cost.parameters = _parameters(jobs[0])
+    if net.HasField("svm"):
+        return cost
+    cost.iterations = jobs[0].solver().max_iter
+    rows = [results.read_rows(job.folder / f"{job.name}.jsonl") for job in jobs]
+    if all(rows):
+        cost.seconds = float(np.mean([max(row["seconds"] for row in one) for one in rows]))
+        speeds = [value for one in rows for value in results.speed(one).values]
+        cost.images_per_second = float(np.median(speeds))
+    return cost
+
+
+def _parameters(job: Job) -> int:
+    """The values of all blobs but BatchNorm's statistics, a shared one once."""
+    svm = job.net.HasField("svm")
+    stored = read_binary(job.weights if svm else weights_of(job.folder), pb.NetParameter)
+    seen, total = set(), 0
+    for layer in stored.layer:
+        for i, blob in enumerate(layer.blobs):
+            name = layer.param[i].name if i < len(layer.param) else ""
+            if layer.type != "BatchNorm" and not (name and name in seen):
+                total += int(np.prod(blob.shape.dim)) if blob.HasField("shape") else len(blob.data)
+            seen.add(name)
+    return total
+
+
+def _setup(done: Sequence[Job]) -> dict[str, str]:
+    """What the jobs ran on; where they differ, each value with how many runs had it."""
+    manifests, setup = [manifest.read(job.folder) for job in done], {}
+    for path, what in sorted({p: w for m in manifests for p, w in m["data"].items()}.items()):
+        setup[path] = ", ".join(f"{key} {value}" for key, value in what.items())
+    for key in manifests[0]["runs"][0]:
+        counts = Counter(run[key] for m in manifests for run in m["runs"])
+        values = [f"{value} ({n} runs)" for value, n in counts.most_common()]
+        setup[key] = "; ".join(values) if len(counts) > 1 else next(iter(counts))
+    return setup
+
+
+def _first_of_each(done: Sequence[Job]) -> list[Job]:
+    return list({job.name: job for job in reversed(done)}.values())

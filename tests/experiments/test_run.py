@@ -1,0 +1,196 @@
+"""A tiny experiment from its file to its report; stopped, killed, shared and changed in between."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crnn.data.datum import encode
+from crnn.data.lmdb_writer import LmdbWriter
+from crnn.experiments.jobs import jobs_of
+from crnn.experiments.manifest import record
+from crnn.experiments.run import locked
+from crnn.proto import pb
+from crnn.proto.blobs import read_binary, to_array
+from crnn.tools import experiment as tool
+from crnn.tools import train
+
+NET = """
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
+  transform_param { mirror: true crop_size: 6 scale: 0.01 }
+  data_param { source: "train_lmdb" batch_size: 4 backend: LMDB } }
+layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
+  transform_param { crop_size: 6 scale: 0.01 }
+  data_param { source: "test_lmdb" batch_size: 4 backend: LMDB } }
+layer { name: "rnn" type: "SpatialRNN" bottom: "data" top: "rnn"
+  spatial_rnn_param { num_output: 2 direction: "right" weight_filler { type: "gaussian" std: 0.1 }
+    recurrent_filler { type: "identity" value: 0.1 } } }
+layer { name: "drop" type: "Dropout" bottom: "rnn" top: "rnn" }
+layer { name: "fc" type: "InnerProduct" bottom: "rnn" top: "fc"
+  inner_product_param { num_output: 3 weight_filler { type: "gaussian" std: 0.1 } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+SOLVER = 'base_lr: 0.01 momentum: 0.9 lr_policy: "fixed" max_iter: 40 snapshot: 10 display: 10\n'
+EXPERIMENT = """
+title: "Tiny"  source: "Nobody 2015"
+solver: "solver.prototxt"
+seed: [1, 2]  views: 1  measure: "top1_error"  baseline: "right"
+net { name: "right" net: "net.prototxt" }
+net { name: "up" net: "net.prototxt" layer { name: "rnn" spatial_rnn_param { direction: "up" } }
+  paper { measure: "top1_error" views: 1 value: 40.5 } }
+"""
+COMMAND = [sys.executable, "-m", "crnn", "experiment", "run", "experiment.prototxt"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Databases and texts; every test works in a run of its own there."""
+    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
+    for name, count in (("train_lmdb", 12), ("test_lmdb", 10)):
+        with LmdbWriter(folder / name) as database:
+            for i in range(count):
+                database.put(b"%08d_r" % i, encode(rng.integers(0, 256, (1, 8, 8), np.uint8), i % 3))
+    (folder / "net.prototxt").write_text(NET)
+    (folder / "solver.prototxt").write_text(SOLVER)
+    (folder / "experiment.prototxt").write_text(EXPERIMENT)
+    return folder
+
+
+@pytest.fixture
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """The experiment run in one go."""
+    done = subprocess.run(
+        [*COMMAND, "--out", "whole", "--parallel", "2"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def blobs(path) -> list[np.ndarray]:
+    return [to_array(blob) for layer in read_binary(path, pb.NetParameter).layer for blob in layer.blobs]
+
+
+def test_every_net_and_seed_is_trained_tested_and_reported(folder, whole):
+    for net in ("right", "up"):
+        for seed in (1, 2):
+            assert (folder / "whole" / net / f"seed_{seed}" / f"{net}_iter_40.caffemodel").exists()
+    report = (folder / "whole" / "report.md").read_text()
+    assert report in whole
+    assert "4 of 4 trainings and tests are done." in report
+    assert "Nobody 2015" in report and "40.50" in report
+    assert "<svg" in (folder / "whole" / "report.html").read_text()
+
+
+def test_a_job_holds_the_texts_that_made_it(folder, whole):
+    job = folder / "whole" / "up" / "seed_2"
+    assert 'direction: "up"' in (job / "train_val.prototxt").read_text()
+    assert "random_seed: 2" in (job / "solver.prototxt").read_text()
+    manifest = json.loads((job / "manifest.json").read_text())
+    assert manifest["data"]["train_lmdb"]["records"] == 12
+    assert "torch" in manifest["runs"][0]["versions"]
+
+
+def test_finished_jobs_keep_their_last_snapshot_alone(folder, whole):
+    states = [path.name for path in (folder / "whole" / "up" / "seed_1").glob("*.solverstate")]
+    assert states == ["up_iter_40.solverstate"]
+
+
+def test_what_is_done_is_not_done_again(inside, whole, capsys, monkeypatch):
+    monkeypatch.setattr("crnn.experiments.run.Process", None)  # no command can start
+    assert tool.main(["run", "experiment.prototxt", "--out", "whole"]) == 0
+    assert "4 of 4" in capsys.readouterr().out
+
+
+def begun(*words: str) -> subprocess.Popen:
+    """A run whose first job has started."""
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert "starts" in process.stdout.readline()
+    return process
+
+
+def finish(out: str) -> list[np.ndarray]:
+    assert tool.main(["run", "experiment.prototxt", "--out", out, "--seeds", "1", "--nets", "up"]) == 0
+    return blobs(f"{out}/up/seed_1/up_iter_40.caffemodel")
+
+
+def test_a_training_that_lost_its_last_iterations_goes_on_exactly(inside, whole, capsys):
+    (job,) = jobs_of(tool.find("experiment.prototxt"), Path("resumed"), [1], ["up"])
+    job.place()
+    solver = job.folder / "solver.prototxt"
+    text = solver.read_text()
+    solver.write_text(text.replace("max_iter: 40", "max_iter: 20"))
+    train.main(["--solver", str(solver)])
+    solver.write_text(text)
+    for got, want in zip(finish("resumed"), blobs("whole/up/seed_1/up_iter_40.caffemodel"), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert "--snapshot resumed/up/seed_1/up_iter_20.solverstate" in (job.folder / "log.txt").read_text()
+
+
+def test_ctrl_c_stops_with_a_snapshot_and_the_same_command_goes_on(inside, whole):
+    process = begun("--out", "stopped", "--seeds", "1", "--nets", "up")
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "goes on from here" in out
+    for got, want in zip(finish("stopped"), blobs("whole/up/seed_1/up_iter_40.caffemodel"), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_job_of_another_process_is_left_to_it(inside, whole, capsys):
+    (job,) = jobs_of(tool.find("experiment.prototxt"), Path("shared"), [1], ["up"])
+    job.folder.parent.mkdir(parents=True)
+    lock = locked(job.folder.parent / "seed_1.lock")
+    assert tool.main(["run", "experiment.prototxt", "--out", "shared", "--seeds", "1", "--nets", "up"]) == 0
+    os.close(lock)
+    assert "up, seed 1: another process is at it" in capsys.readouterr().out
+    assert not job.folder.exists()
+
+
+def test_a_killed_runs_training_keeps_its_job(inside, whole):
+    process = begun("--out", "killed", "--seeds", "1", "--nets", "up")
+    process.kill()
+    process.communicate()
+    with open("killed/up/seed_1.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the training that goes on alone is over
+    for got, want in zip(finish("killed"), blobs("whole/up/seed_1/up_iter_40.caffemodel"), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_failed_job_is_told_with_its_last_words(inside, capsys):
+    text = EXPERIMENT.replace('baseline: "right"', "solver_param { base_lr: 1e30 }")
+    Path("diverges.prototxt").write_text(text)
+    assert tool.main(["run", "diverges.prototxt", "--out", "bad", "--seeds", "1", "--nets", "up"]) == 1
+    assert re.search(r"up, seed 1 failed: .*status 1: crnn train: the loss is", capsys.readouterr().err)
+
+
+def test_changed_texts_train_anew_and_keep_what_was_there(inside, whole, capsys):
+    finish("changed")
+    Path("other.prototxt").write_text(
+        EXPERIMENT.replace("views: 1  m", "solver_param { max_iter: 10 } views: 1 m")
+    )
+    words = ["run", "other.prototxt", "--out", "changed", "--seeds", "1", "--nets", "up"]
+    assert tool.main(words) == 0
+    assert "it is now changed/up/seed_1.1" in capsys.readouterr().out
+    assert Path("changed/up/seed_1.1/up_iter_40.caffemodel").exists()
+    assert Path("changed/up/seed_1/up_iter_10.caffemodel").exists()
+
+
+def test_changed_data_are_refused(inside, whole):
+    (job,) = jobs_of(tool.find("experiment.prototxt"), Path("whole"), [1], ["up"])
+    manifest = json.loads((job.folder / "manifest.json").read_text())
+    with pytest.raises(ValueError, match="was begun with other data: move it away"):
+        record(job.folder, {"data": {"train_lmdb": {"records": 13}}}, {})
+    assert json.loads((job.folder / "manifest.json").read_text()) == manifest
