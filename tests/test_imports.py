@@ -21,7 +21,7 @@ RULES = {
     "crnn.report": (set(), {"numpy", "matplotlib"}),
     "crnn.experiments": (
         {"crnn.solver", "crnn.net", "crnn.data", "crnn.report", "crnn.proto"},
-        {"torch", "numpy", "tqdm"},
+        {"torch", "numpy", "tqdm", "sklearn"},
     ),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
@@ -32,6 +32,7 @@ RULES = {
 NOT_AT_TOP = {
     "crnn.data": {"h5py"},
     "crnn.layers": {"lmdb", "cv2"},
+    "crnn.experiments": {"sklearn"},
     "crnn.tools": {"lmdb", "cv2", "matplotlib"},
 }
 

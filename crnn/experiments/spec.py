@@ -9,7 +9,7 @@ from crnn.data.transformer import VIEWS
 from crnn.proto import pb
 from crnn.proto.text import Document, PrototxtError, load
 from crnn.proto.upgrade import read_net, read_solver
-from crnn.proto.variants import replace, replace_layers
+from crnn.proto.variants import remove_layers, replace, replace_layers
 
 MEASURES = {
     "top1_error": "top-1 error",
@@ -68,6 +68,7 @@ class Experiment:
         """The net's effective definition."""
         message = pb.NetParameter()
         message.CopyFrom(read_net(self.path.parent / net.net).message)
+        remove_layers(message, net.without)
         replace_layers(message, net.layer)
         return message
 
@@ -133,7 +134,10 @@ def _net_problems(experiment: Experiment, net):
         if not path.is_file():
             yield (field,), f"there is no {field} file {path}" if text else f"there is no {field}"
         elif field == "net":
-            for j in replace_layers(read_net(path).message, net.layer):
+            message = read_net(path).message
+            for j in remove_layers(message, net.without):
+                yield ("without", j), f"{path} has no layer {net.without[j]!r} with one bottom and one top"
+            for j in replace_layers(message, net.layer):
                 yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
 
 

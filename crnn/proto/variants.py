@@ -1,4 +1,4 @@
-"""A text with some fields replaced: how one net becomes the rows of a table without copies of its file."""
+"""A text with some fields replaced or layers left out: one net file as the many rows of a table."""
 
 from google.protobuf.message import Message
 
@@ -36,4 +36,24 @@ def replace_layers(net: Message, layers) -> list[int]:
             replace(layer, fields)
         if not found:
             missing.append(i)
+    return missing
+
+
+def remove_layers(net: Message, names) -> list[int]:
+    """Takes layers of one bottom and one top out of the net; what read a top reads the bottom instead.
+
+    Returns the indices in `names` of those that the net does not have.
+    """
+    missing = []
+    for i, name in enumerate(names):
+        found = [j for j, layer in enumerate(net.layer) if layer.name == name]
+        if not found or any(len(net.layer[j].bottom) != 1 or len(net.layer[j].top) != 1 for j in found):
+            missing.append(i)
+            continue
+        for j in reversed(found):
+            bottom, top = net.layer[j].bottom[0], net.layer[j].top[0]
+            del net.layer[j]
+            for layer in net.layer[j:]:
+                layer.bottom[:] = [bottom if blob == top else blob for blob in layer.bottom]
+                layer.top[:] = [bottom if blob == top else blob for blob in layer.top]  # in place
     return missing

@@ -1,0 +1,100 @@
+"""extract_features: stores blobs of a trained net as LMDBs of float Datums, as Caffe's tool does."""
+
+import argparse
+import contextlib
+import os
+
+import torch
+
+from crnn.data.lmdb_writer import LmdbWriter
+from crnn.net.net import Net
+from crnn.proto import pb
+from crnn.tools import flags
+
+EPILOG = """\
+example:
+  crnn extract_features crnn_iter_450000.caffemodel train_val.prototxt fc6,fc7 fc6_lmdb,fc7_lmdb 1000 lmdb GPU
+
+Runs N batches of the net's TEST phase. Record i of a database, under the key of i in 10 digits, is the blob
+of image i: float_data, with the blob's channels, height and width (a blob [N, D] has D channels). As in Caffe
+no labels are stored. A database is written whole or not at all."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crnn extract_features",
+        description=__doc__.split(": ", 1)[1],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("weights", metavar="WEIGHTS", help=".caffemodel")
+    parser.add_argument("net", metavar="NET", help="net prototxt with a layer that reads data")
+    parser.add_argument("blobs", metavar="BLOB[,BLOB]", type=flags.comma_list)
+    parser.add_argument("databases", metavar="DB[,DB]", type=flags.comma_list, help="one for each blob")
+    parser.add_argument("batches", metavar="N", type=int, help="batches to run")
+    parser.add_argument(
+        "rest", metavar="[lmdb] [CPU|GPU] [DEVICE_ID]", nargs="*", help="default: lmdb CPU; GPU 0"
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)
+    device = device_of(arguments.rest)
+    if len(arguments.blobs) != len(arguments.databases):
+        raise ValueError(
+            f"{len(arguments.blobs)} blobs want as many databases, got {len(arguments.databases)}"
+        )
+    if arguments.batches < 1:
+        raise ValueError(f"the number of batches must be at least 1, got {arguments.batches}")
+    net = Net(arguments.net, phase="TEST", weights=arguments.weights).to(device)
+    for blob in arguments.blobs:
+        if blob not in net.shapes:
+            raise ValueError(f"{arguments.net} has no blob {blob!r}; it has {', '.join(net.shapes)}")
+    count = extract(net, dict(zip(arguments.blobs, arguments.databases, strict=True)), arguments.batches)
+    for blob, path in zip(arguments.blobs, arguments.databases, strict=True):
+        print(f"Extracted features of {count} query images for feature blob {blob} to {path}")
+    return 0
+
+
+def device_of(words: list[str]) -> torch.device:
+    """Of Caffe's last arguments: the database's type, then CPU or GPU, then the device's number."""
+    words = list(words)
+    kind = words.pop(0).lower() if words and words[0].lower() in ("lmdb", "leveldb") else "lmdb"
+    if kind == "leveldb":
+        raise ValueError("LevelDB is not supported: say lmdb")
+    if not words or words == ["CPU"]:
+        return flags.device(None)
+    number = words[1].removeprefix("DEVICE_ID=") if len(words) == 2 else "0"
+    if words[0] != "GPU" or len(words) > 2 or not number.isdecimal():
+        raise ValueError(
+            f"after the number of batches come [lmdb] [CPU|GPU] [DEVICE_ID], got {' '.join(words)}"
+        )
+    return flags.device(number)
+
+
+@torch.no_grad()
+def extract(net: Net, databases: dict[str, str], batches: int) -> int:
+    """Writes each blob to its database; the number of records."""
+    from tqdm import tqdm
+
+    with contextlib.ExitStack() as stack:
+        writers = {blob: stack.enter_context(LmdbWriter(path)) for blob, path in databases.items()}
+        counts = dict.fromkeys(databases, 0)
+        for _ in tqdm(range(batches), unit=" batches", disable=not os.isatty(2), leave=False):
+            net()
+            for blob, writer in writers.items():
+                for value in net.blobs[blob].float().cpu():
+                    writer.put(b"%010d" % counts[blob], datum(value))
+                    counts[blob] += 1
+    return max(counts.values())
+
+
+def datum(value: torch.Tensor) -> bytes:
+    """The record of one image's blob, [D], [C, H] or [C, H, W] (Caffe: tools/extract_features.cpp)."""
+    if value.dim() > 3:
+        raise ValueError(f"a Datum holds [C, H, W], got {list(value.shape)}")
+    channels, height, width = [*value.shape, 1, 1, 1][:3]
+    record = pb.Datum(channels=channels, height=height, width=width)
+    record.float_data.extend(value.flatten().tolist())
+    return record.SerializeToString()
