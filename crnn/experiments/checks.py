@@ -1,5 +1,6 @@
 """What a run needs, found out before it starts: data, memory, disk, and how long it would take."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -31,22 +32,39 @@ class Cost:
 
 
 def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None) -> list[str]:
-    """Sentences about what has to be there first: downloads and trained weights."""
+    """Sentences about what has to be there first: downloads, trained weights, files that no command makes."""
     found = []
     for data in experiment.message.data:
         wants = any("{data}" in command for command in data.command)
-        if wants and not all(Path(path).exists() for path in data.makes):
-            if downloads is None:
-                kind = data.command[0].split()[2]
-                found.append(
-                    f"{data.makes[0]} is not there: give --data DIR, the folder of the downloads that "
-                    f"`crnn data convert {kind} --help` lists"
-                )
-            elif not downloads.is_dir():
-                found.append(f"--data {downloads} is no folder")
-    for weights in sorted({job.weights for job in jobs if job.weights and not Path(job.weights).exists()}):
-        found.append(f"the weights {weights}, from which nets start, are not there")
+        if not wants or all(Path(path).exists() for path in data.makes):
+            continue
+        if downloads is None:
+            kind = shlex.split(data.command[0])[2]
+            found.append(
+                f"{data.makes[0]} is not there: give --data DIR, the folder of the downloads that "
+                f"`crnn data convert {kind} --help` lists"
+            )
+        elif not downloads.is_dir():
+            found.append(f"--data {downloads} is no folder")
+    made = {path for data in experiment.message.data for path in data.makes}
+    for path in sorted({path for job in jobs for path in read_by(job)} - made):
+        if not Path(path).exists():
+            found.append(
+                f"{path}, which nets read, is not there, and no command of {experiment.name} makes it"
+            )
+    for path in sorted({job.weights for job in jobs if job.weights}):
+        if not Path(path).exists():
+            found.append(f"{path}, the weights that nets start from, is not there")
     return list(dict.fromkeys(found))
+
+
+def read_by(job: Job) -> set[str]:
+    """The databases and mean files of a job's net."""
+    layers = job.experiment.net_text(job.net).layer
+    paths = {layer.data_param.source for layer in layers} | {
+        layer.transform_param.mean_file for layer in layers
+    }
+    return paths - {""}
 
 
 def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParameter:
@@ -79,7 +97,7 @@ def record_shape(path: str, experiment: Experiment) -> tuple[int, ...]:
 def cost(job: Job, device: torch.device, timed: bool) -> Cost:
     """Of one job, by its own nets on generated images; `seconds` is 0 unless `timed`."""
     net = without_data(job.experiment.net_text(job.net), job.experiment)
-    if job.net.HasField("svm"):
+    if not job.trained:
         built = Net(dump(net), phase="TEST")
         return Cost(0.0, 0, FLOAT * (_numbers(built) + _values(built)), 0)
     solver = Solver(_alone(job, net), device=device)

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crnn.experiments.evaluate import Evaluation
-from crnn.experiments.spec import Experiment
-from crnn.experiments.steps import NET, SOLVER, Step, free_name, scores_of, snapshots, testing, training
+from crnn.experiments.spec import Experiment, is_trained
+from crnn.experiments.steps import (
+    NET,
+    SOLVER,
+    Step,
+    free_name,
+    scores_of,
+    snapshots,
+    testing,
+    training,
+    weights_of,
+)
 from crnn.proto import pb
 from crnn.proto.text import dump
 
@@ -36,13 +46,17 @@ class Job:
     def folder(self) -> Path:
         return self.out / self.name / f"seed_{self.seed}"
 
+    @property
+    def trained(self) -> bool:
+        return is_trained(self.net)
+
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
 
     def texts(self) -> dict[str, str]:
         """File name -> text, of everything that decides what is trained."""
         texts = {NET: dump(self.experiment.net_text(self.net))}
-        if not self.net.HasField("svm"):
+        if self.trained:
             texts[SOLVER] = dump(self.solver())
         return texts
 
@@ -79,10 +93,13 @@ class Job:
         if self.net.HasField("svm"):
             yield self._svm(views, gpu)
             return
-        yield training("train", self.folder, gpu)
+        if self.trained:
+            yield training("train", self.folder, gpu)
+        weights = weights_of(self.folder) if self.trained else Path(self.weights)
         for count in views:
             # Other weights would be another folder's; a copy from a second machine may have any times.
-            yield testing(f"test, {count} views", self.folder, count, gpu)._replace(after=())
+            step = testing(f"test, {count} views", self.folder, count, weights, gpu)
+            yield step._replace(after=())
 
     def _svm(self, views: list[int], gpu: str | None) -> Step:
         svm, model = self.net.svm, self.folder / NET

@@ -69,4 +69,4 @@ class Progress:
 
 
 def _length(job: Job) -> int:
-    return 0 if job.net.HasField("svm") else job.experiment.solver_text(job.net).max_iter
+    return 0 if not job.trained else job.experiment.solver_text(job.net).max_iter

@@ -200,7 +200,7 @@ def last_line(log: Path) -> str:
 
 def iterations(job: Job) -> int:
     """How far a job's training is, by its last row."""
-    if job.net.HasField("svm") or not job.folder.exists():
+    if not job.trained or not job.folder.exists():
         return 0
     if weights_of(job.folder).exists():
         return job.solver().max_iter

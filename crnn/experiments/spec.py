@@ -56,8 +56,8 @@ class Experiment:
         return next(net for net in self.nets if net.name == name)
 
     def seeds_of(self, net) -> list[int]:
-        """All seeds; the first alone where no random number is drawn and every seed would give the same."""
-        return self.seeds[:1] if net.HasField("svm") and "{seed}" not in net.weights else self.seeds
+        """All seeds; the first alone where nothing is trained, so that every seed would give the same."""
+        return self.seeds if is_trained(net) or "{seed}" in net.weights else self.seeds[:1]
 
     def paper(self, net, way: Way) -> float | None:
         """The published figure in percent, if there is one."""
@@ -81,6 +81,11 @@ class Experiment:
         for field in ("net", "train_net", "test_net", "net_param", "train_net_param", "test_net_param"):
             message.ClearField(field)
         return message
+
+
+def is_trained(net) -> bool:
+    """Whether a net of the experiment is trained, rather than used as its `weights` are."""
+    return not (net.HasField("svm") or net.only_test)
 
 
 def _problems(experiment: Experiment):
@@ -115,10 +120,12 @@ def _problems(experiment: Experiment):
 def _net_problems(experiment: Experiment, net):
     if not _NAME.fullmatch(net.name):
         yield ("name",), "a net's name is made of letters, digits, _ . + -"
-    trained = not net.HasField("svm")
-    if not trained and not (net.weights and net.svm.blob and net.svm.c):
-        yield ("svm",), "an svm needs `weights` of the net, a `blob` of it and values of `c`"
-    if not trained and (min(net.svm.c, default=1) <= 0 or net.svm.folds < 2):
+    trained = is_trained(net)
+    if not trained and not net.weights:
+        yield (), "nothing is trained, so it needs `weights`"
+    if net.HasField("svm") and not (net.svm.blob and net.svm.c):
+        yield ("svm",), "an svm needs a `blob` of the net and values of `c`"
+    if min(net.svm.c, default=1) <= 0 or net.svm.folds < 2:
         yield ("svm",), "every c must be positive, and folds at least 2"
     for i, figure in enumerate(net.paper):
         if (figure.measure, figure.views) not in {(w.measure, w.views) for w in experiment.ways}:

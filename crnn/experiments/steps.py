@@ -38,9 +38,9 @@ def training(name: str, folder: Path, gpu: str | None = None) -> Step:
     return Step(name, [*command, *_on(gpu)], [weights])
 
 
-def testing(name: str, folder: Path, views: int, gpu: str | None = None) -> Step:
-    """Scores the folder's trained net on every record of its TEST Data layer."""
-    weights, scores = weights_of(folder), scores_of(folder, views)
+def testing(name: str, folder: Path, views: int, weights: Path, gpu: str | None = None) -> Step:
+    """Scores the folder's net on every record of its TEST Data layer."""
+    scores = scores_of(folder, views)
     command = ["test", "--model", str(folder / NET), "--weights", str(weights)]
     command += ["--all", "--views", str(views), "--save", str(scores)]
     return Step(name, [*command, *_on(gpu)], [scores], (weights,))

@@ -13,7 +13,8 @@ from crnn.experiments.spec import Experiment, Way
 from crnn.experiments.statistics import Mean, mean, paired
 from crnn.experiments.steps import SOLVER, weights_of
 from crnn.proto import pb
-from crnn.proto.blobs import read_binary
+from crnn.proto.blobs import read_binary, shape_of
+from crnn.proto.upgrade import upgrade_net
 from crnn.report.comparison import Comparison, Cost, Figure, Row, Table
 
 INTERVALS = (
@@ -56,7 +57,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         baseline=baseline,
         notes=notes,
         tables=tables,
-        costs=[_cost(net, [job for job in done if job.name == net.name]) for net in experiment.nets],
+        costs=[_cost([job for job in done if job.name == one.name]) for one in _first_of_each(done)],
         commands=[f"crnn {line}" for data in message.data for line in data.command] + [command],
         setup=_setup(done),
         progress=f"{len(done)} of {len(jobs)} trainings and tests are done.",
@@ -111,12 +112,11 @@ def _figure(m: Mean) -> Figure:
     return Figure(m.value, m.half, m.n)
 
 
-def _cost(net, jobs: Sequence[Job]) -> Cost:
-    cost = Cost(net.name, net.about, 0, 0, math.nan, math.nan)
-    if not jobs:
-        return cost
-    cost.parameters = _parameters(jobs[0])
-    if net.HasField("svm"):
+def _cost(jobs: Sequence[Job]) -> Cost:
+    """Of one net's jobs."""
+    net = jobs[0].net
+    cost = Cost(net.name, net.about, _parameters(jobs[0]), 0, math.nan, math.nan)
+    if not jobs[0].trained:
         return cost
     cost.iterations = jobs[0].solver().max_iter
     rows = [results.read_rows(job.folder / f"{job.name}.jsonl") for job in jobs]
@@ -128,17 +128,15 @@ def _cost(net, jobs: Sequence[Job]) -> Cost:
 
 
 def _parameters(job: Job) -> int:
-    """The values of all blobs but BatchNorm's statistics, a shared one once."""
-    svm = job.net.HasField("svm")
-    stored = read_binary(job.weights if svm else weights_of(job.folder), pb.NetParameter)
-    seen, total = set(), 0
+    """The values of all blobs, a shared one once."""
+    stored = read_binary(weights_of(job.folder) if job.trained else job.weights, pb.NetParameter)
+    upgrade_net(stored)
+    sizes = {}
     for layer in stored.layer:
         for i, blob in enumerate(layer.blobs):
-            name = layer.param[i].name if i < len(layer.param) else ""
-            if layer.type != "BatchNorm" and not (name and name in seen):
-                total += int(np.prod(blob.shape.dim)) if blob.HasField("shape") else len(blob.data)
-            seen.add(name)
-    return total
+            shared = layer.param[i].name if i < len(layer.param) else ""
+            sizes[shared or (layer.name, i)] = math.prod(shape_of(blob))
+    return sum(sizes.values())
 
 
 def _setup(done: Sequence[Job]) -> dict[str, str]:
@@ -154,4 +152,6 @@ def _setup(done: Sequence[Job]) -> dict[str, str]:
 
 
 def _first_of_each(done: Sequence[Job]) -> list[Job]:
-    return list({job.name: job for job in reversed(done)}.values())
+    """One job of each net, in their order."""
+    first = {job.name: job for job in reversed(done)}
+    return [first[net.name] for net in done[0].experiment.nets if net.name in first]

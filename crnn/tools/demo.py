@@ -22,7 +22,7 @@ import torch
 from crnn import prototxt_like
 from crnn.experiments import attribution, manifest, results
 from crnn.experiments.evaluate import Evaluation
-from crnn.experiments.steps import Step, free_name, scores_of, testing, training
+from crnn.experiments.steps import Step, free_name, scores_of, testing, training, weights_of
 from crnn.net.net import Net
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.report import Report, write
@@ -93,7 +93,7 @@ def steps(out: Path, source: str | None) -> Iterator[Step]:
         yield training(f"train {net}", out / net)
     for net in NETS:
         for views, way in WAYS.items():
-            yield testing(f"test {net}, {way}", out / net, views)
+            yield testing(f"test {net}, {way}", out / net, views, weights_of(out / net))
 
 
 def place(net: str, out: Path, iterations: int | None) -> None:

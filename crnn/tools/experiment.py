@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
         return dry_run(experiment, jobs, places, arguments)
     problems = checks.missing(experiment, jobs, arguments.data)
     if problems:
-        raise ValueError("; ".join(problems))
+        raise ValueError("\n".join(problems))
     if status := make_data(experiment, arguments):
         return status
     return train_and_test(experiment, jobs, places, arguments, argv)
@@ -132,8 +132,9 @@ def show_list() -> int:
 
 def places_of(arguments: argparse.Namespace) -> Places:
     for name in ("parallel", "threads"):
-        if (getattr(arguments, name) or 1) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(arguments, name)}")
+        count = getattr(arguments, name)
+        if count is not None and count < 1:
+            raise ValueError(f"--{name} must be at least 1, got {count}")
     for gpu in arguments.devices:
         flags.device(gpu)
     at_once = len(arguments.devices) or arguments.parallel
