@@ -1,5 +1,6 @@
 """What a user sees of a run: a line a job, and on a terminal a bar over the iterations of all of them."""
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=self.total, initial=self.first, unit="it", smoothing=0.02)
+            columns, rows = shutil.get_terminal_size()  # tqdm's own guess hides the bar where it finds 0
+            place = {"ncols": columns, "nrows": rows, "smoothing": 0.02}
+            self.bar = tqdm(total=self.total, initial=self.first, unit="it", **place)
 
     def __call__(self, event: str, job: Job | None, chains: Sequence[Chain]) -> None:
         if event == "tick":
@@ -44,18 +47,19 @@ class Progress:
             return {"fail": "failed", "stop": "stopped"}[event]
         figures = {str(way): score(job.scores(way.views), way.measure) for way in job.experiment.ways}
         shown = ", ".join(f"{way} {figure:.2f} %" for way, figure in figures.items())
-        made, left = sum(self.reached.values()), len(self.jobs) - len(self.ended)
+        made = sum(self.reached.values())
         seconds = (time.monotonic() - self.began) / max(made - self.first, 1) * (self.total - made)
-        return shown + (f"; {duration(seconds)} left" if left else "")
+        return shown + (f"; about {duration(seconds)} left" if seconds >= 60 else "")
 
     def _look(self, chains: Sequence[Chain]) -> None:
-        if self.bar is None or time.monotonic() - self.looked < EVERY:
+        if time.monotonic() - self.looked < EVERY:
             return
         self.looked = time.monotonic()
         for chain in chains:
             self.reached[str(chain.job)] = max(self.reached[str(chain.job)], iterations(chain.job))
-        self.bar.set_postfix_str(", ".join(str(chain.job) for chain in chains), refresh=False)
-        self.bar.update(sum(self.reached.values()) - self.bar.n)
+        if self.bar is not None:
+            self.bar.set_postfix_str(", ".join(str(chain.job) for chain in chains), refresh=False)
+            self.bar.update(sum(self.reached.values()) - self.bar.n)
 
     def _say(self, line: str) -> None:
         if self.bar is None:

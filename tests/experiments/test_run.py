@@ -14,6 +14,7 @@ import pytest
 
 from crnn.data.datum import encode
 from crnn.data.lmdb_writer import LmdbWriter
+from crnn.experiments.evaluate import Evaluation
 from crnn.experiments.jobs import jobs_of
 from crnn.experiments.manifest import record
 from crnn.experiments.run import locked
@@ -30,7 +31,7 @@ layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST
   transform_param { crop_size: 6 scale: 0.01 }
   data_param { source: "test_lmdb" batch_size: 4 backend: LMDB } }
 layer { name: "rnn" type: "SpatialRNN" bottom: "data" top: "rnn"
-  spatial_rnn_param { num_output: 2 direction: "right" weight_filler { type: "gaussian" std: 0.1 }
+  spatial_rnn_param { num_output: 2 cell: "tanh" direction: "right" weight_filler { type: "gaussian" std: 1 }
     recurrent_filler { type: "identity" value: 0.1 } } }
 layer { name: "drop" type: "Dropout" bottom: "rnn" top: "rnn" }
 layer { name: "fc" type: "InnerProduct" bottom: "rnn" top: "fc"
@@ -170,10 +171,11 @@ def test_a_killed_runs_training_keeps_its_job(inside, whole):
 
 
 def test_a_failed_job_is_told_with_its_last_words(inside, capsys):
-    text = EXPERIMENT.replace('baseline: "right"', "solver_param { base_lr: 1e30 }")
-    Path("diverges.prototxt").write_text(text)
-    assert tool.main(["run", "diverges.prototxt", "--out", "bad", "--seeds", "1", "--nets", "up"]) == 1
-    assert re.search(r"up, seed 1 failed: .*status 1: crnn train: the loss is", capsys.readouterr().err)
+    text = EXPERIMENT.replace('baseline: "right"', 'solver_param { lr_policy: "none" }')
+    Path("fails.prototxt").write_text(text)
+    assert tool.main(["run", "fails.prototxt", "--out", "bad", "--seeds", "1", "--nets", "up"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"up, seed 1 failed: .*status 1: crnn train: .*unknown lr_policy 'none'", said)
 
 
 def test_changed_texts_train_anew_and_keep_what_was_there(inside, whole, capsys):
@@ -194,3 +196,26 @@ def test_changed_data_are_refused(inside, whole):
     with pytest.raises(ValueError, match="was begun with other data: move it away"):
         record(job.folder, {"data": {"train_lmdb": {"records": 13}}}, {})
     assert json.loads((job.folder / "manifest.json").read_text()) == manifest
+
+
+def test_nets_may_start_from_weights_be_tested_alone_or_feed_an_svm(inside, whole):
+    pytest.importorskip("sklearn", reason="runs where scikit-learn is installed (pip install crnn[svm])")
+    before = 'net: "net.prototxt" weights: "whole/right/seed_{seed}/right_iter_40.caffemodel"'
+    head = EXPERIMENT[: EXPERIMENT.index("net {")].replace('baseline: "right"', "")
+    Path("tuned.prototxt").write_text(
+        f"""{head}
+        net {{ name: "before" {before} only_test: true }}
+        net {{ name: "svm" {before} svm {{ blob: "rnn" c: [0.01, 0.1] folds: 2 }} }}
+        net {{ name: "tuned" {before} solver_param {{ max_iter: 10 }}
+          layer {{ name: "rnn" param {{ lr_mult: 0 }} param {{ lr_mult: 0 }} param {{ lr_mult: 0 }} }} }}"""
+    )
+    assert tool.main(["run", "tuned.prototxt", "--out", "tuned", "--seeds", "2"]) == 0
+    old, new = (Evaluation.load(f"{path}/seed_2/views_1.npz") for path in ("whole/right", "tuned/before"))
+    np.testing.assert_array_equal(old.probabilities, new.probabilities)
+    assert Evaluation.load("tuned/svm/seed_2/views_1.npz").classes == 3
+    first = blobs("whole/right/seed_2/right_iter_40.caffemodel")
+    tuned = blobs("tuned/tuned/seed_2/tuned_iter_10.caffemodel")
+    for i, (a, b) in enumerate(zip(first, tuned, strict=True)):
+        assert np.array_equal(a, b) == (i < 3)  # the RNN layer's blobs stayed, fc's moved
+    manifest = json.loads(Path("tuned/tuned/seed_2/manifest.json").read_text())
+    assert list(manifest["weights"]) == ["whole/right/seed_2/right_iter_40.caffemodel"]
