@@ -27,7 +27,7 @@ def commands() -> dict[str, str]:
 
 
 def usage() -> str:
-    rows = [f"  {name:<10} {text.split(': ', 1)[-1]}" for name, text in commands().items()]
+    rows = [f"  {name:<16} {text.split(': ', 1)[-1]}" for name, text in commands().items()]
     head = f"crnn {__version__}: spatial recurrent networks on images, faithful to Caffe"
     return "\n".join(
         [
