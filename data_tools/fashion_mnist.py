@@ -15,7 +15,6 @@ import http.client
 import os
 import shutil
 import struct
-import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -26,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from crnn.data_tools import _convert
+from crnn.data_tools._debian import downloaded
 from crnn.data_tools._images import Record
 from crnn.data_tools._write import Database
 
@@ -127,37 +127,9 @@ def load(folder: Path) -> dict[str, bytes]:
 
 
 def from_debian(cache: Path) -> dict[str, bytes]:
-    """Downloads the Debian package and unpacks it in a folder of its own, which needs no root."""
     print(f"Downloading the Debian package {PACKAGE} (31 MB)", flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        own = {"Dir::Cache": f"{scratch}/cache", "Acquire::Retries": "1", "Acquire::http::Timeout": "20"}
-        if os.geteuid() == 0:
-            own["APT::Sandbox::User"] = "root"  # else apt warns that its own user cannot enter `scratch`
-        try:
-            _apt(["download", PACKAGE], own, scratch)
-        except OSError:  # the machine's package lists are empty or old
-            own["Dir::State::Lists"] = f"{scratch}/lists"
-            _apt(["update"], own, scratch)
-            _apt(["download", PACKAGE], own, scratch)
-        for package in Path(scratch).glob(f"{PACKAGE}_*.deb"):
-            _run(["dpkg-deb", "-x", str(package), f"{scratch}/root"], scratch)
-        return _keep(Path(f"{scratch}/root{INSTALLED}"), cache)
-
-
-def _apt(command: list[str], options: dict[str, str], folder: str) -> None:
-    for path in (value for name, value in options.items() if name.startswith("Dir::")):
-        os.makedirs(path, exist_ok=True)
-    _run(["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items()), *command], folder)
-
-
-def _run(command: list[str], folder: str) -> None:
-    """Raises OSError with the last line that the command said."""
-    if not shutil.which(command[0]):
-        raise OSError(f"{command[0]} is not installed")
-    english = {**os.environ, "LC_ALL": "C"}
-    result = subprocess.run(command, cwd=folder, env=english, capture_output=True, text=True)
-    if result.returncode:
-        raise OSError(f"{command[0]} failed: {(result.stderr.strip() or 'no message').splitlines()[-1]}")
+    with downloaded(PACKAGE) as root:
+        return _keep(Path(f"{root}{INSTALLED}"), cache)
 
 
 def from_authors(cache: Path) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from crnn.data.transformer import VIEWS
-from crnn.experiments.evaluate import CENTRE, data_node
+from crnn.experiments.evaluate import CENTRE, data_node, feed
 from crnn.net.graph import is_included, net_state
 from crnn.net.net import Net
 from crnn.proto import pb
@@ -42,14 +42,12 @@ def batches(net: Net, blob: str, views: int) -> Iterator[tuple[np.ndarray, np.nd
     """
     if blob not in net.shapes:
         raise ValueError(f"net {net.name!r} has no blob {blob!r}; it has {', '.join(net.shapes)}")
-    node = data_node(net)
-    loader = node.layer.loader
+    loader = data_node(net).layer.loader
     for start in range(0, len(loader), loader.batch_size):
         images, labels = loader.records(start, min(loader.batch_size, len(loader) - start))
         features = []
         for view in range(VIEWS) if views > 1 else [CENTRE]:
-            given = (loader.transformer.view(images, view), labels.astype(np.float32))
-            net(**dict(zip(node.tops, given, strict=False)))
+            feed(net, loader.transformer.view(images, view))
             features.append(net.blobs[blob].flatten(1).float().cpu().numpy())
         keys = [
             loader.source.reader.key(start + i).decode("utf-8", "backslashreplace")

@@ -27,6 +27,7 @@ PACKAGES = (
     "safetensors",
     "scikit-learn",
     "matplotlib",
+    "h5py",
 )
 FILE = "manifest.json"
 

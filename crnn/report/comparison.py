@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 
 from crnn.report import plots
-from crnn.report.page import duration, table
-from crnn.report.style import STYLE
+from crnn.report.page import document, duration, table, write_text
 
 
 @dataclass
@@ -77,10 +76,8 @@ def write(folder: str | os.PathLike, comparison: Comparison) -> list[Path]:
     """Writes report.md and report.html, each whole or not at all; returns their paths."""
     paths = []
     for name, text in (("report.md", markdown(comparison)), ("report.html", page(comparison))):
-        partial, path = Path(folder, f"{name}.partial"), Path(folder, name)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-        paths.append(path)
+        paths.append(Path(folder, name))
+        write_text(paths[-1], text)
     return paths
 
 
@@ -200,13 +197,7 @@ def page(comparison: Comparison) -> str:
     sections.append("<h2>Solvers</h2>\n" + "\n".join(solvers) if solvers else "")
     sections.append(f"<h2>Commands</h2>\n<pre>{escape(chr(10).join(comparison.commands))}</pre>")
     sections.append(f"<h2>Setup</h2>\n{table([], [[k, v] for k, v in comparison.setup.items()])}")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(comparison.title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(f"<section>\n{section}\n</section>" for section in sections if section)
-        + "\n</body>\n</html>\n"
-    )
+    return document(comparison.title, sections)
 
 
 def _section(comparison: Comparison, one: Table, i: int) -> str:
