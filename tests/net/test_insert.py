@@ -98,7 +98,10 @@ def test_what_cannot_be_done_is_told_at_once_with_lines():
         "layer 'fc' (InnerProduct) is no Convolution or Deconvolution: an L-RNN goes after one",
         "there is no layer 'conv9'",
     ]
-    assert error.value.problems[0].startswith("<text>:7:1")
+    line = 1 + NET.split("\n").index(
+        'layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2" convolution_param {'
+    )
+    assert error.value.problems[0].startswith(f"<text>:{line}:1: ")
 
 
 def test_weights_of_another_net(trained, capsys):
