@@ -1,0 +1,121 @@
+"""The CUDA kernels compiled for the processor (tests/cuda/emulator), built once and kept by their content."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from crnn.ops import backends, reference
+from crnn.testing import ROOT, assert_near
+
+EMULATOR = ROOT / "tests" / "cuda" / "emulator"
+KERNELS = ROOT / "csrc" / "cuda"
+TORCH = Path(torch.__file__).parent
+FLAGS = [
+    "-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas",
+    "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{EMULATOR}", f"-I{KERNELS}", f"-I{TORCH / 'include'}",
+]  # fmt: skip
+
+
+def sources() -> list[Path]:
+    """What is compiled: the emulator, and of csrc/cuda all that is not CUDA's own runtime."""
+    own = [*KERNELS.glob("*.cu"), *KERNELS.glob("*.cpp")]
+    kernels = [f for f in own if f.name not in ("runtime.cu", "ops_cuda.cpp")]
+    return sorted([*EMULATOR.glob("*.cpp"), *kernels])
+
+
+def build(folder: Path, flags: list[str]) -> Path:
+    """The library of all `sources()`; an object is compiled again when it or any header has changed."""
+    compiler = os.environ.get("CXX", "c++")
+    headers = [
+        *EMULATOR.glob("*.h"),
+        *KERNELS.glob("*.h"),
+        *KERNELS.glob("*.cuh"),
+        *ROOT.glob("csrc/core/*.h"),
+    ]
+    common = hashlib.sha256(" ".join([compiler, torch.__version__, *flags]).encode())
+    for header in sorted(headers):
+        common.update(header.read_bytes())
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def compiled(source: Path) -> Path:
+        key = common.copy()
+        key.update(source.read_bytes())
+        out = folder / f"{source.name}-{key.hexdigest()[:16]}.o"
+        if not out.exists():
+            for stale in folder.glob(f"{source.name}-*.o"):
+                stale.unlink()
+            part = out.with_suffix(f".{os.getpid()}")
+            subprocess.run([compiler, *flags, "-x", "c++", "-c", source, "-o", part], check=True)
+            part.rename(out)
+        return out
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources()))
+    library = folder / f"emulated-{hashlib.sha256(' '.join(map(str, objects)).encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        part = library.with_suffix(f".{os.getpid()}")
+        link = [
+            compiler,
+            *flags,
+            "-shared",
+            *objects,
+            "-o",
+            part,
+            f"-L{TORCH / 'lib'}",
+            "-ltorch",
+            "-ltorch_cpu",
+        ]
+        subprocess.run([*link, "-lc10"], check=True)
+        part.rename(library)
+    return library
+
+
+class Emulated:
+    """The ops with the kernels of csrc/cuda, run on the processor. Call one as torch.ops.crnn.NAME."""
+
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.XPU)  # where emulator/ops_emulated.cpp registers them
+
+    def __getattr__(self, op):
+        return lambda *args: getattr(torch.ops.crnn, op).default.redispatch(self.keys, *args)
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Emulated:
+    if "cpu" not in backends() or not shutil.which(os.environ.get("CXX", "c++")):
+        pytest.skip("needs the compiled extension and a C++ compiler")
+    torch.ops.load_library(build(ROOT / "build" / "emulated", FLAGS))
+    return Emulated()
+
+
+@pytest.fixture(scope="session")
+def check_scan(emulated):
+    """check_scan(case, dtype, variant, tolerance): the kernels' results against the reference in float64."""
+
+    def check(case, dtype, variant, tolerance, inputs=None, dstate=None):
+        inputs = inputs or case.inputs(dtype)
+        given = {k: None if v is None else v.double() for k, v in inputs.items()}
+        leaves = {k: v.requires_grad_() for k, v in given.items() if v is not None and k != "cont"}
+        want = reference.scan(given.pop("z"), given.pop("w_hh"), case.plan, case.cell, **given)
+        if dstate is None:
+            rng = torch.Generator().manual_seed(1)
+            dstate = torch.randn(want.shape, generator=rng, dtype=torch.float64).to(dtype)
+        gradients = torch.autograd.grad(want, list(leaves.values()), dstate.double(), allow_unused=True)
+        wanted = dict(zip(leaves, gradients, strict=True))
+
+        rest = [inputs[k] for k in ("w_hh", "cell_params", "initial", "cont")]
+        flat = [int(v) for d in case.plan for v in d]
+        state, saved = emulated.scan(inputs["z"], *rest, flat, case.cell, variant)
+        assert_near(state, want, tolerance, "state")
+        got = emulated.scan_backward(dstate, *rest, state, saved, flat, case.cell, variant)
+        for name, gradient in zip(("z", "cell_params", "initial"), got, strict=True):
+            if name in wanted:
+                assert_near(gradient, wanted[name], tolerance, f"d{name}")
+        return state, saved, *got
+
+    return check

@@ -1,0 +1,27 @@
+// The CUDA kernels under emulation, for tensors on the CPU, registered under a dispatch key that no torch of
+// the tests uses: torch.ops.crnn.scan.default.redispatch(DispatchKeySet(XPU), ...) runs them.
+#include <torch/csrc/stable/library.h>
+
+#include <stdexcept>
+
+#include "runtime.h"
+#include "scan_cuda.h"
+
+namespace crnn {
+
+// An H200's numbers, so that variants choose as they would on one.
+const DeviceInfo& device_info(int) {
+  static const DeviceInfo h200{90, 132, 227 * 1024};
+  return h200;
+}
+
+void* current_stream(int) {
+  return nullptr;
+}
+
+}  // namespace crnn
+
+STABLE_TORCH_LIBRARY_IMPL(crnn, XPU, m) {
+  m.impl("scan", TORCH_BOX(&crnn::scan_cuda));
+  m.impl("scan_backward", TORCH_BOX(&crnn::scan_backward_cuda));
+}
