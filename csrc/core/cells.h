@@ -37,9 +37,11 @@ struct Backward {
   T* dp;            // [params]
 };
 
-// What most cells are. kPhases = 2 goes with kFirstGates < kGates.
+// What most cells are. kPhases = 2 goes with kFirstGates < kGates. Bit j of kReadsState, kReadsPrev: backward
+// looks at state j after, before the step; a backend need not bring the others.
 struct PlainCell {
   static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1;
+  static constexpr unsigned kReadsState = 1, kReadsPrev = 0;
   static constexpr bool kNormalised = false;
 };
 
@@ -98,6 +100,7 @@ struct LnReluCell : PlainCell {  // h = relu(gain norm(x + W h) + b)            
 // saved: z, r, c.                                                                     Xie 2016, eq. 10-13
 struct GruBase : PlainCell {
   static constexpr int kGates = 3, kSaved = 3, kFirstGates = 2;
+  static constexpr unsigned kReadsState = 0, kReadsPrev = 1;
 
   template <typename T>
   CRNN_HD static T operand(const Forward<T>& f) {
@@ -154,6 +157,7 @@ struct GruTanhCell : GruBase {
 struct LstmCell : PlainCell {
   static constexpr std::string_view kName = "lstm";
   static constexpr int kGates = 4, kStates = 2, kSaved = 4, kFirstGates = 4;
+  static constexpr unsigned kReadsState = 2, kReadsPrev = 2;
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {
@@ -178,6 +182,7 @@ struct LstmCell : PlainCell {
 struct HalfGruCell : PlainCell {
   static constexpr std::string_view kName = "half_gru";
   static constexpr int kGates = 2, kSaved = 2, kFirstGates = 2;
+  static constexpr unsigned kReadsState = 0, kReadsPrev = 1;
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {

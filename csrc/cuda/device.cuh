@@ -21,6 +21,7 @@
 
 #define CRNN_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define CRNN_DEVICE __device__ __forceinline__
+#define CRNN_ARGUMENT const __grid_constant__  // of a kernel: read where it lies, never copied
 
 namespace crnn {
 
@@ -142,7 +143,14 @@ CRNN_DEVICE void load_matrices_transposed(uint32_t (&r)[2], uint32_t address) {
       : "r"(window(address))
       : "memory");
 }
-// The reverse of load_matrices_transposed. Every lane gives an address; those of lanes 0-15 count.
+// Four of them.
+CRNN_DEVICE void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+      : "r"(window(address))
+      : "memory");
+}
+// The reverse of the first. Every lane gives an address; those of lanes 0-15 count.
 CRNN_DEVICE void store_matrices_transposed(uint32_t address, const uint32_t (&r)[2]) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(window(address)),
@@ -186,10 +194,11 @@ CRNN_DEVICE void multiply<float>(float (&c)[4], const uint32_t (&a)[4], uint32_t
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-// The tf32 nearest to v (ties away from zero), as bits of a float.
+// The tf32 nearest to v (ties away from zero), as bits of a float. Volatile: never kept in a register from
+// step to step, where W_hh's own words need them.
 CRNN_DEVICE uint32_t tf32(float v) {
   uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+  asm volatile("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
   return bits;
 }
 

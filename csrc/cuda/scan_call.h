@@ -62,8 +62,10 @@ struct ScanProblem {
   int cell;  // its place in Cells
   Dtype dtype;
   int64_t N, K, D;
-  int64_t chains;                 // of the direction that has most: samples times segments
-  bool backward, aligned, exact;  // exact: float products may not be rounded to tf32
+  int64_t chains;  // of the direction that has most: samples times segments
+  bool backward, aligned;
+  bool small;  // P, and the chains of each direction, fit an int
+  bool exact;  // products of floats may not be rounded to tf32
 };
 
 }  // namespace crnn

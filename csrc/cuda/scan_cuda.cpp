@@ -41,23 +41,27 @@ bool aligned(const Tensor& t, int64_t row_bytes) {
   return fits;
 }
 
-// The variant called `name`; for "" the first that fits.
+// The variant called `name`; for "" and "tf32" the first that fits.
 const ScanVariant& choose(const std::string& name, const ScanProblem& q, const DeviceInfo& device) {
   std::string known;
   for (const ScanVariant* v : kScanVariants) {
     known += std::string(known.empty() ? "" : ", ") + v->name;
-    if (!name.empty() && name != v->name) continue;
+    const bool forced = !name.empty() && name != "tf32";
+    if (forced && name != v->name) continue;
     const char* misfit = v->misfit(q, device);
     if (!misfit) return *v;
-    STD_TORCH_CHECK(name.empty(), "crnn::scan on cuda: variant '", name, "' ", misfit);
+    STD_TORCH_CHECK(!forced, "crnn::scan on cuda: variant '", name, "' ", misfit);
   }
-  STD_TORCH_CHECK(false, "crnn::scan: unknown variant '", name, "' on cuda; known: ", known);
+  STD_TORCH_CHECK(false, "crnn::scan: unknown variant '", name, "' on cuda; known: tf32, ", known);
 }
 
-ScanProblem problem(const ScanShape& q, const ScanInputs& in, const Tensor& like, bool backward) {
-  ScanProblem p{Cells::index(in.cell), dtype_of(like), q.N, q.K, q.D, 0, backward, false};
+ScanProblem problem(
+    const ScanShape& q, const ScanInputs& in, const Tensor& like, const std::string& variant, bool backward) {
+  ScanProblem p{Cells::index(in.cell), dtype_of(like), q.N, q.K, q.D, 0, backward, true, true, true};
+  p.exact = variant != "tf32" && variant != "resident_tf32";
   for (const Direction& d : q.plan)
     p.chains = std::max(p.chains, q.N * (backward ? d.gradient_segments() : d.value_segments()).count);
+  p.small = q.P < INT32_MAX && p.chains < INT32_MAX - 64;
   const int64_t row = q.D * bytes_of(p.dtype);
   p.aligned = aligned(like, row) && aligned(in.whh, row);
   for (const OptionalTensor* t : {&in.initial, &in.cell_params}) p.aligned &= !*t || aligned(**t, row);
@@ -98,7 +102,7 @@ std::tuple<Tensor, Tensor> scan_cuda(const Tensor& z, const Tensor& whh, const O
   const ScanShape q = check_scan(z, in);
   check_rows(z, q.gates * q.D, "z");
   const OnDevice on(z);
-  const ScanProblem p = problem(q, in, z, false);
+  const ScanProblem p = problem(q, in, z, variant, false);
   const ScanVariant& kernel = choose(variant, p, on.info);
   Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
   Tensor saved = torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
@@ -121,7 +125,7 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cuda(const Tensor& dstate, cons
   const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
   check_rows(dstate, q.D, "dstate");
   const OnDevice on(state);
-  const ScanProblem p = problem(q, in, dstate, true);
+  const ScanProblem p = problem(q, in, dstate, variant, true);
   const ScanVariant& kernel = choose(variant, p, on.info);
   int64_t starts = 0;  // segments of the direction that has most
   for (const Direction& d : q.plan) starts = std::max(starts, initial ? d.gradient_segments().count : 0);

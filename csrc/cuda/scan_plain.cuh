@@ -298,14 +298,14 @@ struct PlainBackward : PlainTile<Cell, S> {
 
 template <typename Cell, typename S>
 CRNN_KERNEL(kPlainThreads, 1)
-plain_forward(ForwardCall call) {
+plain_forward(CRNN_ARGUMENT ForwardCall call) {
   PlainForward<Cell, S> tile(call);
   if (tile.count > 0) tile.run();
 }
 
 template <typename Cell, typename S>
 CRNN_KERNEL(kPlainThreads, 1)
-plain_backward(BackwardCall call) {
+plain_backward(CRNN_ARGUMENT BackwardCall call) {
   PlainBackward<Cell, S> tile(call);
   if (tile.count > 0) tile.run();
 }

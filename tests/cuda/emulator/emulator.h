@@ -20,6 +20,7 @@
 
 #define CRNN_KERNEL(threads, blocks) void
 #define CRNN_DEVICE inline
+#define CRNN_ARGUMENT const
 
 namespace crnn {
 
@@ -146,6 +147,7 @@ void copy_async_wait() {
 
 void load_matrices(uint32_t (&r)[4], uint32_t address);
 void load_matrices_transposed(uint32_t (&r)[2], uint32_t address);
+void load_matrices_transposed(uint32_t (&r)[4], uint32_t address);
 void store_matrices_transposed(uint32_t address, const uint32_t (&r)[2]);
 
 template <typename S>

@@ -33,8 +33,9 @@ void load_plain(void* const* lanes) {
     }
 }
 
+template <int kCount>
 void load_transposed(void* const* lanes) {
-  for (int m = 0; m < 2; ++m)
+  for (int m = 0; m < kCount; ++m)
     for (int row = 0; row < 8; ++row) {
       const uint16_t* values = row_of(lanes, m, row, Access::kRead);
       for (int column = 0; column < 8; ++column) {  // element (row, column) goes where (column, row) would
@@ -116,7 +117,12 @@ void load_matrices(uint32_t (&r)[4], uint32_t address) {
 
 void load_matrices_transposed(uint32_t (&r)[2], uint32_t address) {
   MatrixLane lane{r, address};
-  collective("load_matrices_transposed", &lane, load_transposed);
+  collective("load_matrices_transposed of 2", &lane, load_transposed<2>);
+}
+
+void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
+  MatrixLane lane{r, address};
+  collective("load_matrices_transposed of 4", &lane, load_transposed<4>);
 }
 
 void store_matrices_transposed(uint32_t address, const uint32_t (&r)[2]) {
