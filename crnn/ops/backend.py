@@ -1,8 +1,9 @@
 """Which implementation of the ops runs: `reference` (plain torch), `cpu` (C++) or `cuda`.
 
-The compiled ones live in crnn._C, which is optional. Unless forced, a tensor takes the compiled backend of
-its device where there is one, else the reference. Force one with CRNN_BACKEND or `use_backend`; a forced
-backend that is missing, or cannot take the tensor, is an error: nothing falls back silently.
+The compiled ones live in crnn._C and crnn._C_cuda, which are optional. Unless forced, a tensor takes the
+compiled backend of its device where there is one, else the reference. Force one with CRNN_BACKEND or
+`use_backend`; a forced backend that is missing, or cannot take the tensor, is an error: nothing falls back
+silently.
 """
 
 import importlib
@@ -24,16 +25,29 @@ def _load(module: str) -> str:
         importlib.import_module(module)
     except ImportError as error:
         built = isinstance(error, ModuleNotFoundError) and error.name == module
+        if built and module == "crnn._C_cuda":
+            return "it was not built (needs nvcc: CRNN_BUILD=cuda at installation)"
         return NOT_BUILT if built else str(error)
     return ""
+
+
+def _load_cuda() -> str:
+    """The same for the CUDA kernels, which are loaded only where there is something to run them on."""
+    if torch.version.cuda is None:
+        return "this torch has no CUDA"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    if why_not["cpu"]:  # crnn._C declares the ops
+        return f"it needs crnn._C, and {why_not['cpu']}"
+    return _load("crnn._C_cuda")
 
 
 #: backend -> why it cannot be used; an empty text where it can.
 why_not = {
     "reference": "",
     "cpu": _load("crnn._C"),
-    "cuda": "this version of crnn has no CUDA kernels; CUDA tensors run on the reference",
 }
+why_not["cuda"] = _load_cuda()
 
 
 def backends() -> tuple[str, ...]:
