@@ -99,6 +99,59 @@ def scan_cases() -> list[ScanCase]:
 SCAN_TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-13}
 
 
+class LrnCase(NamedTuple):
+    """One local response normalisation of an [N, C, H, W] map."""
+
+    within: bool
+    shape: tuple[int, int, int, int]
+    size: int = 5
+    alpha: float = 0.5
+    beta: float = 0.75
+    k: float = 1.5
+    channels_last: bool = False
+
+    def __str__(self):
+        region, last = "within" if self.within else "across", "-last" * self.channels_last
+        return f"{region}-{'x'.join(map(str, self.shape))}-{self.size}-{self.beta:g}{last}"
+
+    @property
+    def numbers(self):
+        """The op's arguments after x."""
+        return self.size, self.alpha, self.beta, self.k, self.within
+
+    def inputs(self, dtype=torch.float64, seed: int = 0) -> dict[str, Tensor]:
+        """x, and a gradient dy of y, in the case's order of memory."""
+        rng = torch.Generator().manual_seed(seed)
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        x, dy = torch.randn(2, *self.shape, generator=rng, dtype=torch.float64).to(dtype).unbind()
+        return {"x": x.contiguous(memory_format=order), "dy": dy.contiguous(memory_format=order)}
+
+
+def lrn_cases() -> list[LrnCase]:
+    """Both regions, both orders; windows longer than the axis; shapes that do not divide the tiles."""
+    shapes = [
+        (2, 7, 5, 3),
+        (1, 1, 1, 1),
+        (0, 3, 2, 2),
+        (3, 96, 13, 11),
+        (1, 200, 9, 19),
+        (2, 3, 1, 70),
+        (2, 17, 66, 1),
+    ]
+    table = [LrnCase(w, s, channels_last=c) for w in (False, True) for s in shapes for c in (False, True)]
+    table += [
+        LrnCase(w, (2, 9, 7, 8), size, beta=beta, channels_last=c)
+        for w in (False, True)
+        for size, beta in ((1, 0.75), (3, 0.6), (15, 0.75))
+        for c in (False, True)
+    ]
+    return table
+
+
+#: As SCAN_TOLERANCE; the half types round x's neighbours nowhere and y once.
+LRN_TOLERANCE = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+
+
 def relative_error(got: Tensor, want: Tensor) -> float:
     """|got - want| / |want|, Frobenius; the absolute error where want is zero."""
     got, want = got.detach().double(), want.detach().double()

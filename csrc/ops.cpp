@@ -1,4 +1,4 @@
-// Every op's schema, in one place. What the arguments mean: crnn/ops/scan.py.
+// Every op's schema, in one place. What the arguments mean: crnn/ops.
 #include <Python.h>
 #include <torch/csrc/stable/library.h>
 
@@ -17,4 +17,9 @@ STABLE_TORCH_LIBRARY(crnn, m) {
       "state, "
       "Tensor saved, int[] plan, str cell, str variant=\"\") "
       "-> (Tensor dz, Tensor dcell_params, Tensor dinitial)");
+  m.def(
+      "lrn(Tensor x, int size, float alpha, float beta, float k, bool within, str variant=\"\") -> Tensor y");
+  m.def(
+      "lrn_backward(Tensor dy, Tensor x, int size, float alpha, float beta, float k, bool within, "
+      "str variant=\"\") -> Tensor dx");
 }

@@ -1,5 +1,6 @@
 """The tables that stand twice, or must be complete, agree: cells, ops, layers, and what is documented."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import crnn.layers
+import crnn.testing
 from crnn.layers.base import TYPES
 from crnn.ops import backends
 from crnn.ops.plan import Direction, LineBreak
@@ -95,13 +97,31 @@ def test_a_direction_has_the_same_fields_in_cpp():
     assert ", ".join(Direction._fields[:5]) in text
 
 
-@pytest.mark.parametrize("op", ["scan", "scan_backward"])
+def schemas() -> list[str]:
+    """The ops of csrc/ops.cpp, without the backward halves."""
+    names = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
+    forward = [n for n in names if not n.endswith("_backward")]
+    assert forward and len(names) == len(set(names))
+    return forward
+
+
+@pytest.mark.parametrize("op", [op + half for op in schemas() for half in ("", "_backward")])
 def test_every_op_has_schema_and_fake_kernel(op):
     if "cpu" not in backends():
         pytest.skip("needs the compiled extension")
     name = f"crnn::{op}"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
     assert torch._library.simple_registry.singleton.find(name).fake_impl.kernel is not None
+
+
+@pytest.mark.parametrize("op", schemas())
+def test_every_op_has_a_definition_cases_and_a_gradient(op):
+    reference = "reference" if op == "scan" else f"{op}_reference"
+    assert callable(getattr(importlib.import_module(f"crnn.ops.{reference}"), op))
+    assert len(getattr(crnn.testing, f"{op}_cases")()) > 1
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"crnn::{op}", "Autograd")
 
 
 def test_every_cell_and_line_break_is_in_the_case_table():

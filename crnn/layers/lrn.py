@@ -1,6 +1,6 @@
 """LRN, local response normalisation. Caffe: src/caffe/layers/lrn_layer.cpp."""
 
-import torch.nn.functional as F
+from crnn.ops import lrn
 
 from .base import Layer, check_axes, register
 
@@ -24,7 +24,5 @@ class LRN(Layer):
         self.top_shapes = [tuple(bottom_shapes[0])]
 
     def forward(self, x):
-        if not self.within:
-            return (F.local_response_norm(x, self.size, self.alpha, self.beta, self.k),)
-        mean = F.avg_pool2d(x * x, self.size, 1, self.size // 2)
-        return (x * (1 + self.alpha * mean) ** -self.beta,)
+        k = 1.0 if self.within else self.k
+        return (lrn(x, self.size, self.alpha, self.beta, k, self.within),)

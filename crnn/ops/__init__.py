@@ -1,6 +1,7 @@
-"""The recurrence as torch operators. Needs torch alone; may be copied out of the package."""
+"""The recurrence, and what its nets need beside it, as torch operators. Needs torch alone."""
 
 from .backend import backends, use_backend
+from .lrn import lrn
 from .plan import ORDERS, Direction, LineBreak, plan
 from .scan import scan, scan_states
 from .spatial import spatial_rnn
@@ -10,6 +11,7 @@ __all__ = [
     "Direction",
     "LineBreak",
     "backends",
+    "lrn",
     "plan",
     "scan",
     "scan_states",

@@ -1,0 +1,21 @@
+// The passes over memory for any processor.
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include "pass.h"  // before the pragma: what others share is compiled for every processor
+
+#include "lrn_tile.h"
+
+namespace crnn {
+
+template <typename S>
+const Passes<S>& passes_portable() {
+  static constexpr Passes<S> passes = {"portable", lrn_forward<S>, lrn_backward<S>};
+  return passes;
+}
+template const Passes<float>& passes_portable<float>();
+template const Passes<double>& passes_portable<double>();
+template const Passes<torch::headeronly::Half>& passes_portable<torch::headeronly::Half>();
+template const Passes<torch::headeronly::BFloat16>& passes_portable<torch::headeronly::BFloat16>();
+
+}  // namespace crnn
