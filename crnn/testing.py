@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crnn.ops import plan
+from crnn.ops.update_reference import RULES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,6 +151,51 @@ def lrn_cases() -> list[LrnCase]:
 
 #: As SCAN_TOLERANCE; the half types round x's neighbours nowhere and y once.
 LRN_TOLERANCE = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+
+
+class UpdateCase(NamedTuple):
+    """Some updates of blobs of different shapes by one rule."""
+
+    rule: str
+    regularization: str = "L2"
+    decay: float = 0.02
+    scale: float = 0.5
+    rate: float = 0.1
+    shapes: Sequence[tuple[int, ...]] = ((3, 5, 2, 2), (), (0, 4), (70001,), (17,))
+
+    def __str__(self):
+        return f"{self.rule}-{self.regularization}-{self.decay:g}-{self.scale:g}-{len(self.shapes)}"
+
+    @property
+    def numbers(self):
+        known = {"momentum": 0.9, "keep": 0.95, "beta1": 0.9, "beta2": 0.99, "delta": 1e-3}
+        return [known[name] for name in RULES[self.rule].numbers]
+
+    @property
+    def options(self):
+        """The op's arguments after history."""
+        return self.rule, self.numbers, self.rate, self.decay, self.regularization, self.scale
+
+    def inputs(self, dtype=torch.float64, seed: int = 0) -> tuple[list, list, list]:
+        """blobs, gradients and histories, none of them negative where a rule takes their root."""
+        rng = torch.Generator().manual_seed(seed)
+
+        def tensors():
+            return [torch.randn(s, generator=rng, dtype=torch.float64).to(dtype) for s in self.shapes]
+
+        history = [tensors() for _ in range(RULES[self.rule].histories)]
+        return tensors(), tensors(), [[t.abs() for t in h] for h in history]
+
+
+def update_cases() -> list[UpdateCase]:
+    """Every rule with each kind of weight decay and without; one blob."""
+    table = [UpdateCase(rule, kind) for rule in RULES for kind in ("L2", "L1")]
+    table += [UpdateCase(rule, decay=0.0, scale=1.0) for rule in RULES]
+    return [*table, UpdateCase("SGD", shapes=((300, 300),))]
+
+
+#: Relative error after one update; the half types round each blob and history once.
+UPDATE_TOLERANCE = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:

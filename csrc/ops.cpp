@@ -22,4 +22,7 @@ STABLE_TORCH_LIBRARY(crnn, m) {
   m.def(
       "lrn_backward(Tensor dy, Tensor x, int size, float alpha, float beta, float k, bool within, "
       "str variant=\"\") -> Tensor dx");
+  m.def(
+      "update(Tensor(a!)[] blobs, Tensor[] grads, Tensor(b!)[] history, str rule, float[] numbers, "
+      "float rate, float decay, bool l1, float scale, str variant=\"\") -> ()");
 }

@@ -17,7 +17,7 @@ RULES = {
     "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "h5py", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
     "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy"}),
-    "crnn.solver": ({"crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
+    "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
     "crnn.report": (set(), {"numpy", "matplotlib"}),
     "crnn.experiments": (
         {"crnn.solver", "crnn.net", "crnn.data", "crnn.report", "crnn.proto"},

@@ -13,6 +13,7 @@ from crnn.layers.base import TYPES
 from crnn.ops import backends
 from crnn.ops.plan import Direction, LineBreak
 from crnn.ops.reference import CELLS
+from crnn.ops.update_reference import RULES
 from crnn.testing import ROOT, golden, scan_cases
 
 CORE = ROOT / "csrc" / "core"
@@ -97,15 +98,11 @@ def test_a_direction_has_the_same_fields_in_cpp():
     assert ", ".join(Direction._fields[:5]) in text
 
 
-def schemas() -> list[str]:
-    """The ops of csrc/ops.cpp, without the backward halves."""
-    names = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
-    forward = [n for n in names if not n.endswith("_backward")]
-    assert forward and len(names) == len(set(names))
-    return forward
+OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
+IN_PLACE = ["update"]  # nothing to differentiate
 
 
-@pytest.mark.parametrize("op", [op + half for op in schemas() for half in ("", "_backward")])
+@pytest.mark.parametrize("op", OPS)
 def test_every_op_has_schema_and_fake_kernel(op):
     if "cpu" not in backends():
         pytest.skip("needs the compiled extension")
@@ -114,14 +111,27 @@ def test_every_op_has_schema_and_fake_kernel(op):
     assert torch._library.simple_registry.singleton.find(name).fake_impl.kernel is not None
 
 
-@pytest.mark.parametrize("op", schemas())
+@pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
 def test_every_op_has_a_definition_cases_and_a_gradient(op):
     reference = "reference" if op == "scan" else f"{op}_reference"
     assert callable(getattr(importlib.import_module(f"crnn.ops.{reference}"), op))
     assert len(getattr(crnn.testing, f"{op}_cases")()) > 1
     if "cpu" not in backends():
         pytest.skip("needs the compiled extension")
-    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"crnn::{op}", "Autograd")
+    differentiable = torch._C._dispatch_has_kernel_for_dispatch_key(f"crnn::{op}", "Autograd")
+    assert differentiable == (f"{op}_backward" in OPS) == (op not in IN_PLACE)
+
+
+def test_rules_of_cpp_are_those_of_python():
+    text = (CORE / "updates.h").read_text()
+    structs = re.findall(
+        r'struct (\w+) \{.*?kName = "(\w+)";.*?kHistories = (\d), kNumbers = (\d);', text, re.S
+    )
+    listed = re.split(r",\s*", re.search(r"using Rules =\s+CellList<(.*?)>;", text, re.S)[1])
+    assert [s[0] for s in structs] == listed
+    rules = {name: (int(histories), int(numbers)) for _, name, histories, numbers in structs}
+    assert rules == {name: (r.histories, len(r.numbers)) for name, r in RULES.items()}
+    assert list(rules) == list(RULES)
 
 
 def test_every_cell_and_line_break_is_in_the_case_table():

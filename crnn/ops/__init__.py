@@ -5,6 +5,7 @@ from .lrn import lrn
 from .plan import ORDERS, Direction, LineBreak, plan
 from .scan import scan, scan_states
 from .spatial import spatial_rnn
+from .update import update
 
 __all__ = [
     "ORDERS",
@@ -16,5 +17,6 @@ __all__ = [
     "scan",
     "scan_states",
     "spatial_rnn",
+    "update",
     "use_backend",
 ]

@@ -1,7 +1,7 @@
 """One update of all parameters in Caffe's order: clip, normalise, regularise, then the solver type's rule.
 
 Caffe: SGDSolver::ApplyUpdate in src/caffe/solvers/sgd_solver.cpp, NesterovSolver in nesterov_solver.cpp.
-Everything happens in place and in the blobs' dtype.
+The rules' arithmetic: crnn/ops/update_reference.py. Everything happens in place and in the blobs' dtype.
 """
 
 import math
@@ -10,19 +10,22 @@ from difflib import get_close_matches
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from crnn.ops import update
+from crnn.ops.update_reference import RULES
 from crnn.proto import pb
 from crnn.solver.params import Group, Param
 
 
 class Rule(Protocol):
-    """What a solver type adds: `histories` tensors a blob, and how they turn a gradient into an update."""
+    """What a solver type adds: the rule of its name in `RULES`, and that rule's numbers."""
 
+    name: str
     histories: int
+    numbers: tuple[float, ...]
 
-    def update(self, group: Group, grads: list[Tensor], rate: float, iteration: int) -> None:
-        """Moves group.blobs and group.history; `rate` is lr * lr_mult, `iteration` counts from 0."""
+    def correction(self, iteration: int) -> float:
+        """What the learning rate is multiplied with; `iteration` counts from 0."""
 
 
 _RULES: dict[str, Callable[[pb.SolverParameter], Rule]] = {}
@@ -32,6 +35,7 @@ def register(name: str):
     """Class decorator: makes `type: "<name>"` of a solver use this rule."""
 
     def add(rule):
+        rule.name, rule.histories = name, RULES[name].histories
         _RULES[name] = rule
         return rule
 
@@ -69,40 +73,34 @@ def clip(params: list[Param], limit: float) -> tuple[float, float] | None:
 def apply(groups: list[Group], rule: Rule, param: pb.SolverParameter, rate: float, iteration: int) -> None:
     """Normalises, regularises and applies the accumulated diffs of all groups."""
     for group in groups:
-        grads = group.grads()
-        if param.iter_size > 1:
-            torch._foreach_mul_(grads, 1 / param.iter_size)
-        decay = param.weight_decay * group.decay_mult
-        if decay:
-            blobs = torch._foreach_sign(group.blobs) if param.regularization_type == "L1" else group.blobs
-            torch._foreach_add_(grads, blobs, alpha=decay)
-        rule.update(group, grads, rate * group.lr_mult, iteration)
+        update(
+            group.blobs,
+            group.grads(),
+            group.history,
+            rule.name,
+            rule.numbers,
+            rate * group.lr_mult * rule.correction(iteration),
+            param.weight_decay * group.decay_mult,
+            param.regularization_type,
+            1 / param.iter_size,
+        )
+
+
+class Uncorrected:
+    """A rule that takes the learning rate as it is."""
+
+    def correction(self, iteration: int) -> float:
+        return 1.0
 
 
 @register("SGD")
-class SGD:
-    """v <- momentum v + rate g; W <- W - v. The rate is inside the velocity, unlike torch.optim.SGD's."""
-
-    histories = 1
+class SGD(Uncorrected):
+    """Momentum, with the rate inside the velocity, unlike torch.optim.SGD's."""
 
     def __init__(self, param: pb.SolverParameter):
-        self.momentum = param.momentum
-
-    def update(self, group, grads, rate, iteration):
-        velocity = group.history[0]
-        torch._foreach_mul_(velocity, self.momentum)
-        torch._foreach_add_(velocity, grads, alpha=rate)
-        torch._foreach_sub_(group.blobs, velocity)
+        self.numbers = (param.momentum,)
 
 
 @register("Nesterov")
 class Nesterov(SGD):
-    """v' = momentum v + rate g; W <- W - ((1 + momentum) v' - momentum v)."""
-
-    def update(self, group, grads, rate, iteration):
-        velocity = group.history[0]
-        step = torch._foreach_mul(velocity, -self.momentum)
-        torch._foreach_mul_(velocity, self.momentum)
-        torch._foreach_add_(velocity, grads, alpha=rate)
-        torch._foreach_add_(step, velocity, alpha=1 + self.momentum)
-        torch._foreach_sub_(group.blobs, step)
+    """Momentum that looks one step ahead."""

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../core/lrn_power.h"
+#include "../core/updates.h"
 #include "tile.h"
 
 namespace crnn {
@@ -32,10 +33,28 @@ struct LrnUnit {
 };
 
 template <typename S>
+struct UpdateCall {
+  Compute<S> rate, decay, scale;
+  Regularizer regularizer;
+  Compute<S> numbers[kMaxNumbers];
+};
+
+// `count` values of a blob; a rule without a second history does not read it.
+template <typename S>
+struct UpdatePiece {
+  S* blob;
+  const S* grad;
+  S* history[kMaxHistories];
+  int64_t count;
+};
+
+// The kernels of one instruction set; update: a function a rule, in the order of Rules.
+template <typename S>
 struct Passes {
   const char* name;
   void (*lrn_forward)(const LrnCall<S>&, const LrnUnit&, Compute<S>* buffers);
   void (*lrn_backward)(const LrnCall<S>&, const LrnUnit&, Compute<S>* buffers);
+  void (*update[Rules::kCount])(const UpdateCall<S>&, const UpdatePiece<S>&);
 };
 
 template <typename S>

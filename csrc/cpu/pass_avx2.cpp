@@ -8,12 +8,13 @@
 #pragma GCC target("avx2,fma,prefer-vector-width=256")
 #endif
 #include "lrn_tile.h"
+#include "update_piece.h"
 
 namespace crnn {
 
 template <typename S>
 const Passes<S>& passes_avx2() {
-  static constexpr Passes<S> passes = {"avx2", lrn_forward<S>, lrn_backward<S>};
+  static constexpr Passes<S> passes = passes_of<S>("avx2", Rules{});
   return passes;
 }
 template const Passes<float>& passes_avx2<float>();

@@ -8,12 +8,13 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
 #endif
 #include "lrn_tile.h"
+#include "update_piece.h"
 
 namespace crnn {
 
 template <typename S>
 const Passes<S>& passes_avx512() {
-  static constexpr Passes<S> passes = {"avx512", lrn_forward<S>, lrn_backward<S>};
+  static constexpr Passes<S> passes = passes_of<S>("avx512", Rules{});
   return passes;
 }
 template const Passes<float>& passes_avx512<float>();

@@ -5,12 +5,13 @@
 #include "pass.h"  // before the pragma: what others share is compiled for every processor
 
 #include "lrn_tile.h"
+#include "update_piece.h"
 
 namespace crnn {
 
 template <typename S>
 const Passes<S>& passes_portable() {
-  static constexpr Passes<S> passes = {"portable", lrn_forward<S>, lrn_backward<S>};
+  static constexpr Passes<S> passes = passes_of<S>("portable", Rules{});
   return passes;
 }
 template const Passes<float>& passes_portable<float>();

@@ -11,19 +11,6 @@ COMPILED = [b for b in backends() if b != "reference"]
 SMALL = [LrnCase(w, (2, 4, 3, 5), 3, channels_last=c) for w in (False, True) for c in (False, True)]
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512"])
-def variant(request):
-    """A variant that this processor can run."""
-    if "cpu" not in backends():
-        pytest.skip("needs the compiled extension")
-    try:
-        lrn(torch.zeros(1, 1, 1, 1), variant=request.param)
-    except RuntimeError as error:
-        assert f"this processor cannot run variant '{request.param}'" in str(error)
-        pytest.skip(f"needs an x86 processor with {request.param.upper()}")
-    return request.param
-
-
 def value_and_gradient(case, dtype, variant=""):
     inputs = case.inputs(dtype)
     x = inputs["x"].requires_grad_()
@@ -41,9 +28,9 @@ def definition(case, dtype):
 
 @pytest.mark.parametrize("dtype", LRN_TOLERANCE, ids=str)
 @pytest.mark.parametrize("case", lrn_cases(), ids=str)
-def test_every_case(case, dtype, variant):
+def test_every_case(case, dtype, cpu_variant):
     for name, got, want in zip(
-        ("y", "dx"), value_and_gradient(case, dtype, variant), definition(case, dtype), strict=True
+        ("y", "dx"), value_and_gradient(case, dtype, cpu_variant), definition(case, dtype), strict=True
     ):
         assert_near(got, want, LRN_TOLERANCE[dtype], name)
 
