@@ -18,6 +18,7 @@ import torch
 
 import crnn
 from crnn.ops import LineBreak, backends, scan, use_backend
+from crnn.ops.reference import CELLS
 from crnn.testing import FOUR, ScanCase, assert_near, relative_error
 
 CASES = {
@@ -26,38 +27,50 @@ CASES = {
 }
 
 
-def loop(z, w_hh, plan):
-    """The autograd loop, [P, N, K, D], for `right`, `left`, `down` and `up` with the relu cell."""
-    outputs = []
-    for k, d in enumerate(plan):
-        order = torch.tensor(d.positions())
-        steps = z[:, :, k].index_select(0, order)  # in the order of the visit
-        if d.line_break == LineBreak.RESET:  # all lines advance together
-            steps = steps.unflatten(0, (d.lines, d.length)).transpose(0, 1).flatten(1, 2)
-        h, states, weight = None, [], w_hh[k].T
-        for s, step in enumerate(steps.unbind(0)):
-            if h is not None and d.line_break == LineBreak.CARRY_VALUE and s % d.length == 0:
-                h = h.detach()
-            h = torch.relu(step if h is None else torch.addmm(step, h, weight))
-            states.append(h)
-        out = torch.stack(states)
-        if d.line_break == LineBreak.RESET:
-            out = out.unflatten(1, (d.lines, -1)).transpose(0, 1).flatten(0, 1)
-        outputs.append(out.index_select(0, torch.argsort(order)))
-    return torch.stack(outputs, 2)
+def unrolled(plan, cell="relu", device="cpu"):
+    """The autograd loop over a plan: a function (z, w_hh, cell_params) -> h [P, N, K, D]."""
+    orders = [torch.tensor(d.positions(), device=device) for d in plan]
+    backs = [torch.argsort(order) for order in orders]
+
+    def loop(z, w_hh, cell_params=None):
+        outputs = []
+        for k, d in enumerate(plan):
+            steps = z[:, :, k].index_select(0, orders[k])  # in the order of the visit
+            lines = d.lines if d.line_break == LineBreak.RESET else 1  # those of a reset advance together
+            steps = steps.unflatten(0, (lines, -1)).transpose(0, 1).flatten(1, 2)
+            params = () if cell_params is None else cell_params[k].unbind(0)
+            out = torch.stack(visit(steps.unbind(0), w_hh[k], d, cell, params))
+            out = out.unflatten(1, (lines, -1)).transpose(0, 1).flatten(0, 1)
+            outputs.append(out.index_select(0, backs[k]))
+        return torch.stack(outputs, 2)
+
+    return loop
 
 
-def ours(z, w_hh, plan):
-    return scan(z, w_hh, plan, "relu")
+def visit(steps, w_hh, d, cell, params):
+    """h of each step of one direction; steps: [N, G*D] each."""
+    step, gates, states = CELLS[cell][:3]
+    one_product = {"relu": torch.relu, "tanh": torch.tanh}.get(cell)
+    weights = w_hh.chunk(gates)
+    state, out = [steps[0].new_zeros(len(steps[0]), w_hh.shape[1])] * states, []
+    for s, x in enumerate(steps):
+        if s % d.length == 0 and d.line_break == LineBreak.CARRY_VALUE:
+            state = [v.detach() for v in state]
+        if one_product:
+            state = [one_product(torch.addmm(x, state[0], w_hh.T) if s else x)]
+        else:
+            state = step(x.chunk(gates, -1), weights, state, params)
+        out.append(state[0])
+    return out
 
 
-def forward(function, inputs, plan, dh):
+def forward(function, inputs, dh):
     with torch.no_grad():
-        function(*inputs, plan)
+        function(*inputs)
 
 
-def forward_backward(function, inputs, plan, dh):
-    torch.autograd.grad(function(*inputs, plan), inputs, dh)
+def forward_backward(function, inputs, dh):
+    torch.autograd.grad(function(*inputs), inputs, dh)
 
 
 def check(case: ScanCase) -> float:
@@ -65,7 +78,8 @@ def check(case: ScanCase) -> float:
     worst, tensors = 0.0, case.inputs(torch.float64)
     for dtype in (torch.float64, torch.float32):
         inputs = [tensors[k].to(dtype).requires_grad_() for k in ("z", "w_hh")]
-        h = (loop if dtype == torch.float64 else ours)(*inputs, case.plan)
+        side = unrolled(case.plan) if dtype == torch.float64 else partial(scan, plan=case.plan)
+        h = side(*inputs)
         results = [h, *torch.autograd.grad(h, inputs, torch.ones_like(h))]
         if dtype == torch.float64:
             wanted = results
@@ -75,19 +89,32 @@ def check(case: ScanCase) -> float:
     return worst
 
 
-def interleaved(functions, runs: int) -> list[dict[str, float]]:
-    """Median, p20 and p80 milliseconds of each function, called in turn."""
-    samples = [[] for _ in functions]
-    for run in range(runs + 2):  # two turns warm up
-        for function, times in zip(functions, samples, strict=True):
-            start = time.perf_counter()
-            function()
-            if run >= 2:
-                times.append((time.perf_counter() - start) * 1e3)
-    cuts = [statistics.quantiles(times, n=10) for times in samples]
-    return [
-        {"ms": statistics.median(t), "p20": c[1], "p80": c[7]} for t, c in zip(samples, cuts, strict=True)
-    ]
+def wall(function):
+    """A timer of one call on the CPU, for `interleaved`."""
+
+    def timer() -> float:
+        start = time.perf_counter()
+        function()
+        return (time.perf_counter() - start) * 1e3
+
+    return timer
+
+
+def interleaved(timers, runs: int, warm_up: int = 2) -> list[dict[str, float]]:
+    """Median, p20 and p80 milliseconds of each timer (one run each, in ms), called in turn: A B A B."""
+    samples = [[] for _ in timers]
+    for run in range(warm_up + runs):
+        for timer, times in zip(timers, samples, strict=True):
+            ms = timer()
+            if run >= warm_up:
+                times.append(ms)
+    return [spread(times) for times in samples]
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median, p20 and p80 of at least two times."""
+    cuts = statistics.quantiles(times, n=10)
+    return {"ms": statistics.median(times), "p20": cuts[1], "p80": cuts[7]}
 
 
 def matrix_rate() -> float:
@@ -107,8 +134,8 @@ def rows(runs: int) -> list[dict]:
         dh = torch.randn(case.H * case.W, case.N, len(case.directions), case.D)
         products = case.H * case.W * case.N * len(case.directions) * case.D**2
         for mode, run, passes in (("forward", forward, 1), ("forward+backward", forward_backward, 3)):
-            sides = [partial(run, function, inputs, case.plan, dh) for function in (ours, loop)]
-            mine, peer = interleaved(sides, runs)
+            sides = (partial(scan, plan=case.plan), unrolled(case.plan))
+            mine, peer = interleaved([wall(partial(run, side, inputs, dh)) for side in sides], runs)
             floor = passes * products / rate * 1e3
             table.append({"name": name, "case": str(case), "mode": mode, "crnn": mine, "autograd loop": peer})
             table[-1] |= {"speedup": peer["ms"] / mine["ms"], "floor ms": floor, "error": error}

@@ -1,0 +1,133 @@
+"""What is timed: the shapes of the five systems, on the CPU and on a GPU, and the inputs of a case."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from crnn.ops.reference import CELLS
+from crnn.testing import FOUR, ScanCase
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = ("right", "left")
+
+
+class Shape(NamedTuple):
+    """A case by its name; `on` says for which device it is in the default list."""
+
+    name: str
+    case: ScanCase
+    on: tuple[str, ...]
+
+
+def _crnn(N: int) -> ScanCase:
+    """C-RNN's layer on pool5: 6 x 6 regions, windows of one line (Zuo 2015, section 3.2.3)."""
+    return ScanCase("relu", "carry_value", FOUR, N, 6, 6, 256)
+
+
+def _rows(N: int, side: int, D: int, cell: str = "relu") -> ScanCase:
+    """The first half of an L-RNN module: every row both ways (Xie 2016, section 3)."""
+    return ScanCase(cell, "reset", ROWS, N, side, side, D)
+
+
+def _seg(N: int, side: int, D: int) -> ScanCase:
+    """L-RNNs in the fc layers of a segmentation net: many channels (Xie 2016, section 5.2)."""
+    return ScanCase("relu", "reset", FOUR, N, side, side, D)
+
+
+BOTH, CPU, GPU = ("cpu", "cuda"), ("cpu",), ("cuda",)
+SHAPES = [
+    Shape("crnn-b32", _crnn(32), BOTH),
+    Shape("crnn-b256", _crnn(256), BOTH),
+    Shape("crnn-b32-full", _crnn(32)._replace(line_break="carry"), BOTH),  # full BPTT: one call of cuDNN
+    Shape("lrnn-b8-32x32-d64", _rows(8, 32, 64), CPU),
+    Shape("lrnn-b8-32x32-d128", _rows(8, 32, 128), CPU),
+    Shape("lrnn-b8-32x32-d256", _rows(8, 32, 256), CPU),
+    Shape("lrnn-b128-32x32-d64", _rows(128, 32, 64), GPU),
+    Shape("lrnn-b128-32x32-d128", _rows(128, 32, 128), GPU),
+    Shape("lrnn-b128-32x32-d256", _rows(128, 32, 256), GPU),
+    Shape("lrnn-b128-16x16-d256", _rows(128, 16, 256), GPU),
+    Shape("lrnn-b128-8x8-d256", _rows(128, 8, 256), GPU),
+    Shape("seg-b2-24x24-d1024", _seg(2, 24, 1024), CPU),
+    Shape("seg-b4-12x12-d1024", _seg(4, 12, 1024), GPU),
+    Shape("seg-b10-12x12-d1024", _seg(10, 12, 1024), GPU),
+    Shape("seg-b10-24x24-d1024", _seg(10, 24, 1024), GPU),
+    Shape("seg-b10-48x48-d1024", _seg(10, 48, 1024), GPU),
+    Shape("seg-b4-24x24-d2048", _seg(4, 24, 2048), GPU),
+    Shape("seg-b10-48x48-d2048", _seg(10, 48, 2048), GPU),
+    # Where cuDNN is strongest: one direction, one sequence, fp16, 8 samples (its PERSIST_STATIC).
+    Shape("sequence-b8-t64-d512", ScanCase("relu", "carry", ("right",), 8, 1, 64, 512), BOTH),
+    Shape("sequence-b64-t64-d1024", ScanCase("relu", "carry", ("right",), 64, 1, 64, 1024), GPU),
+    Shape("lrnn-ln-b8-32x32-d64", _rows(8, 32, 64, "ln_relu"), CPU),
+    Shape("lrnn-gru-b8-32x32-d64", _rows(8, 32, 64, "gru"), CPU),
+    Shape("lrnn-ln-b128-32x32-d64", _rows(128, 32, 64, "ln_relu"), GPU),
+    Shape("lrnn-gru-b128-32x32-d64", _rows(128, 32, 64, "gru"), GPU),
+    Shape("hlstm-b32-d128", ScanCase("lstm", "carry", FOUR, 32, 6, 6, 128), BOTH),
+    Shape("srnn-half-gru-b64-d512", ScanCase("half_gru", "carry", ("right",), 64, 1, 3, 512), BOTH),
+]
+
+#: name -> torch dtype. tf32 is float32 whose products may use TF32; fp32 forbids it, for every peer alike.
+DTYPES = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "tf32": torch.float32,
+    "fp32": torch.float32,
+}
+#: Bits kept of a product's operands, as a relative error.
+EPS = {"bf16": 2**-8, "fp16": 2**-11, "tf32": 2**-11, "fp32": 2**-24}
+OPS = ("scan", "spatial_rnn")
+
+
+def set_tf32(dtype: str) -> None:
+    """The same rule for matrix products and for cuDNN, whose defaults differ."""
+    torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = dtype == "tf32"
+
+
+def select(device: str, pattern: str = "") -> list[Shape]:
+    """The shapes of a device whose name has `pattern` in it; any shape that is named exactly.
+
+    Raises:
+        ValueError: nothing has.
+    """
+    found = [s for s in SHAPES if s.name == pattern] or [
+        s for s in SHAPES if device in s.on and pattern in s.name
+    ]
+    if not found:
+        names = ", ".join(s.name for s in SHAPES if device in s.on)
+        raise ValueError(f"no shape for {device} has {pattern!r} in its name; there are {names}")
+    return found
+
+
+def inputs(case: ScanCase, op: str, dtype: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Random tensors that require grad, and the gradient of the op's output.
+
+    scan:        z [P, N, K, G*D], w_hh [K, G*D, D], cell_params [K, c, D] where the cell has any.
+    spatial_rnn: x [N, D, H, W] channels_last, w_ih [K, G*D, D], bias [K, G*D], w_hh,
+                 gain [K, D] where the cell has it; combined by the sum.
+
+    W_hh is contractive: the states of a long chain neither explode nor die.
+    """
+    cell, K, D, P = CELLS[case.cell], len(case.directions), case.D, case.H * case.W
+    rng = torch.Generator(device).manual_seed(1)
+
+    def normal(*shape, scale=1.0):
+        return (torch.randn(*shape, generator=rng, device=device) * scale).to(DTYPES[dtype])
+
+    w_hh = normal(K, cell.gates * D, D, scale=0.7 / D**0.5)
+    if op == "spatial_rnn":
+        x = normal(case.N, D, case.H, case.W).contiguous(memory_format=torch.channels_last)
+        found = {"x": x, "w_ih": normal(K, cell.gates * D, D, scale=D**-0.5)}
+        found |= {"bias": normal(K, cell.gates * D), "w_hh": w_hh}
+        if cell.params:
+            found["gain"] = normal(K, D, scale=0.3) + 1
+        gradient = normal(case.N, D, case.H, case.W).contiguous(memory_format=torch.channels_last)
+    else:
+        found = {"z": normal(P, case.N, K, cell.gates * D), "w_hh": w_hh}
+        if cell.params:
+            found["cell_params"] = normal(K, cell.params, D, scale=0.3) + 1
+        gradient = normal(P, case.N, K, D)
+    return {name: t.requires_grad_() for name, t in found.items()}, gradient
