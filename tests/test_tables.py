@@ -122,6 +122,11 @@ def test_every_op_has_a_definition_cases_and_a_gradient(op):
     assert differentiable == (f"{op}_backward" in OPS) == (op not in IN_PLACE)
 
 
+@pytest.mark.parametrize("file", ["csrc/cuda/ops_cuda.cpp", "tests/cuda/emulator/ops_emulated.cpp"])
+def test_every_op_has_a_cuda_kernel_and_its_emulation(file):
+    assert sorted(re.findall(r'm\.impl\("(\w+)"', (ROOT / file).read_text())) == sorted(OPS)
+
+
 def test_rules_of_cpp_are_those_of_python():
     text = (CORE / "updates.h").read_text()
     structs = re.findall(
