@@ -21,6 +21,31 @@ class LineBreak(IntEnum):
 LINE_BREAKS = {b.name.lower(): b for b in LineBreak}
 
 
+class Pairs(NamedTuple):
+    """Positions that follow others: now + b * stride + i follows before + b * stride + i, for all b < batch and
+    i < run."""
+
+    now: int
+    before: int
+    run: int
+    batch: int
+    stride: int
+
+
+def _blocks(first: int, shift: int, *grid: tuple[int, int]) -> list[Pairs]:
+    """The pairs (p, p - shift) of p = first + sum of i * stride over a grid of one or two (count, stride)."""
+    first += sum((count - 1) * stride for count, stride in grid if stride < 0)
+    axes = sorted((abs(stride), count) for count, stride in grid if count > 1)
+    run, batch, far = 1, 1, 0
+    while axes and axes[0][0] == run:  # neighbours, and whole runs that are neighbours
+        run *= axes.pop(0)[1]
+    if axes:
+        far, batch = axes.pop()
+    near, count = axes.pop() if axes else (0, 1)
+    starts = [first + i * near for i in range(count)]
+    return [Pairs(start, start - shift, run, batch, far) for start in starts]
+
+
 class Direction(NamedTuple):
     """position(s) = origin + (s // length) * line_stride + (s % length) * step_stride."""
 
@@ -45,6 +70,25 @@ class Direction(NamedTuple):
 
     def gradient_crosses(self, s: int) -> bool:
         return s > 0 and (s % self.length != 0 or self.line_break == LineBreak.CARRY)
+
+    def pairs(self) -> list[Pairs]:
+        """Every step that continues from the one before it, in as few blocks as straight lines allow."""
+        lines, length, across, along = self.lines, self.length, self.line_stride, self.step_stride
+        jump = across - (length - 1) * along  # from a line's last position to the next line's first
+        crosses = self.line_break != LineBreak.RESET and lines > 1
+        if crosses and jump == along:  # one raster
+            return _blocks(self.origin + along, along, (lines * length - 1, along))
+        found = []
+        if length > 1:
+            found += _blocks(self.origin + along, along, (length - 1, along), (lines, across))
+        if crosses:
+            found += _blocks(self.origin + across, jump, (lines - 1, across))
+        return found
+
+    def starts(self) -> list[int]:
+        """The positions that continue from none."""
+        lines = self.lines if self.line_break == LineBreak.RESET else 1
+        return [self.origin + line * self.line_stride for line in range(lines)]
 
 
 #: name -> (origin, length, step_stride, lines, line_stride) on an H x W map. `left` and `up` are `right` and

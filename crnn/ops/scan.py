@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import backend, reference
 from .plan import Direction, LineBreak
+from .recurrent_gradient import recurrent_gradient
 from .transforms import autocast_args, batching_rule, register_autocast
 
 
@@ -74,20 +75,6 @@ def _plan(flat: list[int]) -> list[Direction]:
     return [Direction(*flat[i : i + 5], LineBreak(flat[i + 5])) for i in range(0, len(flat), 6)]
 
 
-def _before(h: Tensor, initial: Tensor | None, cont: Tensor | None, d: Direction) -> Tensor:
-    """The h that W_hh multiplied at each position of one direction, [P, N, D], from its hidden states h."""
-    order = d.positions()
-    before, anew = [0] * len(order), []
-    for s, p in enumerate(order):
-        if d.value_crosses(s):
-            before[p] = order[s - 1]
-        else:
-            anew.append(p)
-    h = h.index_select(0, torch.tensor(before, device=h.device))
-    h[torch.tensor(anew, dtype=torch.int64, device=h.device)] = 0 if initial is None else initial
-    return h if cont is None else h * cont.unsqueeze(2)
-
-
 def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
     (P, N, K, _), D, c = z.shape, whh.shape[2], reference.CELLS[cell]
     return z.new_empty(c.states, P, N, K, D), z.new_empty(P, N, K, c.saved, D)
@@ -114,22 +101,11 @@ def _backward(ctx, dstate, _dsaved):
         dense(dstate), whh, cell_params, initial, cont, state, saved, ctx.plan, ctx.cell, ctx.variant
     )
     wants = ctx.needs_input_grad
-    dwhh = _recurrent_gradient(dz, initial, cont, state, saved, ctx) if wants[1] else None
+    dwhh = None
+    if wants[1]:
+        reset = reference.CELLS[ctx.cell].reset
+        dwhh = recurrent_gradient(dz, initial, cont, state, saved, _plan(ctx.plan), reset)
     return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
-
-
-def _recurrent_gradient(dz, initial, cont, state, saved, ctx) -> Tensor:
-    """d W_hh [K, G*D, D]: a GEMM a direction, d z^T h_{s-1}; with a reset r, d z^T (r h) for the last."""
-    reset, D, per_direction = reference.CELLS[ctx.cell].reset, state.shape[-1], []
-    for k, d in enumerate(_plan(ctx.plan)):
-        h = _before(state[0, :, :, k], None if initial is None else initial[0, :, k], cont, d)
-        rows = dz[:, :, k].flatten(0, 1)
-        if reset is None:
-            per_direction.append(rows.T @ h.flatten(0, 1))
-        else:
-            last = (h * saved[:, :, k, reset]).flatten(0, 1)
-            per_direction.append(torch.cat([rows[:, :-D].T @ h.flatten(0, 1), rows[:, -D:].T @ last]))
-    return torch.stack(per_direction)
 
 
 # Where each tensor holds N and K, for vmap. The second table: dstate, whh, ... -> dz, dcell_params, dinitial.

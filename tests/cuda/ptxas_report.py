@@ -3,9 +3,9 @@
     CRNN_BUILD=cuda python setup.py build_ext --inplace
     python tests/cuda/ptxas_report.py
 
-Reads the .ptxas files beside the objects (setup.py) and, where cuobjdump is (pip install nvidia-cuda-cuobjdump
-nvidia-cuda-nvdisasm, or a CUDA toolkit), the machine code: no kernel of IN_REGISTERS may have a stack frame, a
-spill, or an instruction that touches local memory.
+Reads the .ptxas files beside the objects (setup.py) and, where cuobjdump is (the extra `cuda`, or a CUDA
+toolkit), the machine code: no kernel of IN_REGISTERS may have a stack frame, a spill, or an instruction that
+touches local memory.
 """
 
 import argparse
@@ -81,9 +81,7 @@ def main() -> int:
     found = [k for f in sorted(arguments.build.rglob("*.ptxas")) for k in kernels(f.read_text())]
     held = [k for k in found if k.must_fit]
     if not held:
-        print(
-            f"no report of {', '.join(IN_REGISTERS)} under {arguments.build}: build with CRNN_BUILD=cuda first"
-        )
+        print(f"no .ptxas report under {arguments.build}: build with CRNN_BUILD=cuda first")
         return 1
     guilty = [f"{k.name} {k.arch}: {k.stack} bytes of stack, {k.spills} spilled" for k in held if k.stack]
     tool = cuobjdump()

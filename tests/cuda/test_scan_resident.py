@@ -113,7 +113,7 @@ def test_equal_input_gives_equal_bits(check_scan):
 
 
 def test_a_recurrence_near_the_identity_stays_exact_over_long_chains(emulated):
-    """W_hh = 0.98 I + noise, 512 steps. With the state rounded at every step the error is four times as large."""
+    """W_hh = 0.98 I + noise, 512 steps: a state rounded at every step has four times the error."""
     case = ScanCase("relu", "carry", ("right",), 2, 16, 32, 128)
     inputs = case.inputs(torch.bfloat16)
     noise = torch.randn(1, 128, 128, generator=torch.Generator().manual_seed(2)) * 2e-4

@@ -47,3 +47,21 @@ def test_unknown_names(directions, line_break, message):
 
 def test_line_break_by_name_or_value():
     assert plan(["up"], 2, 2, "reset") == plan(["up"], 2, 2, LineBreak.RESET)
+
+
+@pytest.mark.parametrize("line_break", LineBreak)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (3, 4), (4, 3)], ids=str)
+@pytest.mark.parametrize("order", ORDERS)
+def test_pairs_are_the_steps_that_continue(order, shape, line_break):
+    (direction,) = plan((order,), *shape, line_break)
+    visit = direction.positions()
+    continues = [s for s in range(len(visit)) if direction.value_crosses(s)]
+    found = [
+        (p.now + b * p.stride + i, p.before + b * p.stride + i)
+        for p in direction.pairs()
+        for b in range(p.batch)
+        for i in range(p.run)
+    ]
+    assert sorted(found) == sorted((visit[s], visit[s - 1]) for s in continues)
+    assert direction.starts() == [visit[s] for s in range(len(visit)) if s not in continues]
+    assert len(direction.pairs()) <= 2
