@@ -118,23 +118,22 @@ def device_times(calls: dict, wall: dict, arguments) -> dict[str, dict]:
     return found
 
 
-def rows(arguments, say) -> tuple[list[dict], list[str], dict]:
-    """All rows, the shapes that the time did not reach, and the rates by dtype."""
+def rows(arguments, say, result: dict) -> None:
+    """Fills in the rows, the shapes that the time did not reach, and the rates by dtype."""
     found, left_out, rates, began = [], [], {}, time.monotonic()
+    result |= {"rows": found, "left_out": left_out, "rates": rates}
     for dtype in arguments.dtype:
         cases.set_tf32(dtype)
-        if arguments.device == "cpu" and dtype == "tf32":
-            raise ValueError("--dtype tf32 is a mode of GPUs; on the CPU use fp32")
-        rates[dtype] = floors.measure(dtype, arguments.device)
+        known = floors.measure(dtype, arguments.device)
+        rates[dtype] = known._asdict()
         for shape in cases.select(arguments.device, arguments.filter):
             for op in arguments.op:
                 if time.monotonic() - began > arguments.budget:
                     left_out.append(f"{shape.name} {op} {dtype}")
                     continue
                 say(f"{shape.name} {op} {dtype}")
-                found += shape_rows(shape, op, dtype, rates[dtype], arguments)
+                found += shape_rows(shape, op, dtype, known, arguments)
                 gc.collect()
-    return found, left_out, {dtype: r._asdict() for dtype, r in rates.items()}
 
 
 def shape_rows(shape, op: str, dtype: str, rates, arguments) -> list[dict]:
@@ -188,6 +187,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--markdown", action="store_true", help="print the table as markdown")
     add("--list", action="store_true", help="list the shapes of the device and stop")
     arguments = parser.parse_args(argv)
+    if arguments.device == "cpu" and "tf32" in arguments.dtype:
+        parser.error("--dtype tf32 is a mode of GPUs; on the CPU use fp32")
     arguments.runs = arguments.runs or (100 if arguments.device == "cuda" else 25)
     if arguments.quick:
         arguments.runs, arguments.mode, arguments.compile = 5, ["forward+backward"], False
@@ -213,7 +214,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.base:
         result |= base.compare(arguments, say)
     else:
-        result["rows"], result["left_out"], result["rates"] = rows(arguments, say)
+        try:
+            rows(arguments, say, result)
+        except KeyboardInterrupt:  # what was measured is kept
+            result["left_out"].append("everything after the interruption")
     result["after"] = machine.state(arguments.device)
     layout = table.markdown if arguments.markdown else table.terminal
     print(", ".join(f"{k} {v}" for k, v in {**result["setup"], **result["before"]}.items()))

@@ -49,7 +49,7 @@ class ScanCase(NamedTuple):
     def plan(self):
         return plan(self.directions, self.H, self.W, self.line_break)
 
-    def inputs(self, dtype=torch.float64, seed: int = 0) -> dict[str, Tensor | None]:
+    def inputs(self, dtype=torch.float64, seed: int = 0, device="cpu") -> dict[str, Tensor | None]:
         """z, w_hh, initial, cont of the case; W_hh is contractive: long chains do not explode."""
         from crnn.ops.reference import CELLS
 
@@ -61,13 +61,19 @@ class ScanCase(NamedTuple):
 
         initial = normal(cell.states, self.N, K, D) if self.with_initial else None
         cont = (torch.rand(P, self.N, generator=rng) > 0.3).to(dtype) if self.with_cont else None
-        return {
+        tensors = {
             "z": normal(P, self.N, K, cell.gates * D).to(dtype),
             "w_hh": (normal(K, cell.gates * D, D) * 0.7 / max(D, 1) ** 0.5).to(dtype),
             "cell_params": (1 + 0.3 * normal(K, cell.params, D)).to(dtype) if cell.params else None,
             "initial": None if initial is None else initial.to(dtype),
             "cont": cont,
         }
+        return {name: None if t is None else t.to(device) for name, t in tensors.items()}
+
+
+def device_of(backend: str) -> str:
+    """The device whose tensors a backend takes; the reference takes any."""
+    return "cuda" if backend == "cuda" else "cpu"
 
 
 FOUR = ("right", "left", "down", "up")
@@ -200,7 +206,7 @@ UPDATE_TOLERANCE = {torch.float64: 1e-14, torch.float32: 5e-7, torch.bfloat16: 4
 
 def relative_error(got: Tensor, want: Tensor) -> float:
     """|got - want| / |want|, Frobenius; the absolute error where want is zero."""
-    got, want = got.detach().double(), want.detach().double()
+    got, want = got.detach().double(), want.detach().to(got.device).double()
     assert got.shape == want.shape, f"shape {tuple(got.shape)}, wanted {tuple(want.shape)}"
     error, scale = (got - want).norm(), want.norm()
     return float(error / scale if scale > 0 else error)

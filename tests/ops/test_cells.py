@@ -6,7 +6,7 @@ import torch
 
 from crnn.ops import backends, plan, scan_states, use_backend
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, ScanCase, assert_near
+from crnn.testing import FOUR, ScanCase, assert_near, device_of
 
 
 def sigmoid(v):
@@ -57,10 +57,10 @@ EQUATIONS = {
 def test_cell_is_its_equation(cell, backend):
     T, N, D, spec = 5, 2, 4, CELLS[cell]
     case = ScanCase(cell, "carry", ("right",), N, 1, T, D, with_initial=True)
-    inputs = case.inputs()
+    inputs = case.inputs(device=device_of(backend))
     with use_backend(backend):
         got = scan_states(plan=plan(("right",), 1, T, "carry"), cell=cell, **inputs)
-    a = {k: None if v is None else v.numpy() for k, v in inputs.items()}
+    a = {k: None if v is None else v.cpu().numpy() for k, v in inputs.items()}
     U = np.split(a["w_hh"][0], spec.gates)
     p = () if a["cell_params"] is None else a["cell_params"][0]
     for n in range(N):

@@ -8,7 +8,7 @@ import crnn.nn
 from crnn.layers.base import build
 from crnn.ops import backends, spatial_rnn, use_backend
 from crnn.proto import pb
-from crnn.testing import assert_near, golden
+from crnn.testing import assert_near, device_of, golden
 
 CASES = sorted(path.name for path in golden("spatial_rnn").iterdir())
 NAMES = ("y", "dx", "dwih", "db", "dwhh")
@@ -23,9 +23,9 @@ def read(case):
 
 def check(data, dtype, run, leaves):
     """run(x) -> y; `leaves` the tensors W_ih, b, W_hh that it uses."""
-    x = torch.tensor(data["x"], dtype=dtype, requires_grad=True)
+    x = torch.tensor(data["x"], dtype=dtype, device=leaves[0].device, requires_grad=True)
     y = run(x)
-    gradients = torch.autograd.grad(y, (x, *leaves), torch.tensor(data["dy"], dtype=dtype))
+    gradients = torch.autograd.grad(y, (x, *leaves), torch.tensor(data["dy"]).to(x))
     for name, got in zip(NAMES, (y, *gradients), strict=True):
         assert_near(got, torch.tensor(data[name]), 2e-6, name)
 
@@ -35,7 +35,8 @@ def check(data, dtype, run, leaves):
 @pytest.mark.parametrize("case", CASES)
 def test_function(case, backend, dtype):
     data, directions, line_break = read(case)
-    w_ih, b, w_hh = (torch.tensor(data[k], dtype=dtype, requires_grad=True) for k in ("wih", "b", "whh"))
+    where = {"dtype": dtype, "device": device_of(backend), "requires_grad": True}
+    w_ih, b, w_hh = (torch.tensor(data[k], **where) for k in ("wih", "b", "whh"))
     with use_backend(backend):
         check(data, dtype, lambda x: spatial_rnn(x, w_ih, b, w_hh, directions, line_break), (w_ih, b, w_hh))
 
@@ -71,10 +72,11 @@ def test_caffes_recurrent_layers(kind):
     from crnn.ops import plan, scan
 
     cell = {"rnn": "tanh", "lstm": "lstm"}[kind]
-    data = {k: torch.tensor(v) for k, v in np.load(golden(f"layers/recurrent_{kind}") / "golden.npz").items()}
-    w_x, b, w_h, *output = (data[k] for k in sorted(k for k in data if k.startswith("param/")))
-    x, cont = data["in/data"], data["in/cont"]
+    arrays = np.load(golden(f"layers/recurrent_{kind}") / "golden.npz")
     for backend in backends():
+        data = {k: torch.tensor(v, device=device_of(backend)) for k, v in arrays.items()}
+        w_x, b, w_h, *output = (data[k] for k in sorted(k for k in data if k.startswith("param/")))
+        x, cont = data["in/data"], data["in/cont"]
         with use_backend(backend):
             z = (x @ w_x.T + b).unsqueeze(2)
             h = scan(z, w_h.unsqueeze(0), plan(("right",), 1, len(x), "reset"), cell, cont=cont).squeeze(2)

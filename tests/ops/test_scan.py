@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crnn.ops import LineBreak, backends, plan, reference, scan, scan_states, use_backend
-from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near, scan_cases
+from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near, device_of, scan_cases
 
 COMPILED = [b for b in backends() if b != "reference"]
 
@@ -14,7 +14,7 @@ def values_and_gradients(case, inputs, **options):
     leaves = {k: v.clone().requires_grad_() for k, v in inputs.items() if v is not None and k != "cont"}
     state = scan_states(plan=case.plan, cell=case.cell, **{**inputs, **leaves}, **options)
     dstate = torch.randn(state.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    gradients = torch.autograd.grad(state, list(leaves.values()), dstate.to(state.dtype))
+    gradients = torch.autograd.grad(state, list(leaves.values()), dstate.to(state))
     return {"state": state, **{f"d{k}": g for k, g in zip(leaves, gradients, strict=True)}}
 
 
@@ -22,7 +22,7 @@ def values_and_gradients(case, inputs, **options):
 @pytest.mark.parametrize("case", scan_cases(), ids=str)
 @pytest.mark.parametrize("backend", COMPILED)
 def test_backend_equals_reference(case, backend, dtype):
-    inputs = case.inputs(dtype)
+    inputs = case.inputs(dtype, device=device_of(backend))
     with use_backend("reference"):
         want = values_and_gradients(case, {k: v if v is None else v.double() for k, v in inputs.items()})
     with use_backend(backend):
@@ -36,7 +36,7 @@ def test_backend_equals_reference(case, backend, dtype):
 @pytest.mark.parametrize("backend", backends())
 def test_gradcheck(cell, line_break, backend):
     case = ScanCase(cell, line_break, FOUR, 2, 2, 3, 3, with_initial=True, with_cont=True)
-    inputs = case.inputs(seed=3)
+    inputs = case.inputs(seed=3, device=device_of(backend))
     leaves = {k: v.requires_grad_() for k, v in inputs.items() if v is not None and k != "cont"}
 
     def states(*tensors):
@@ -53,7 +53,7 @@ def test_carry_value_cuts_the_gradient_and_keeps_the_product(backend):
     """The gradient is that of full BPTT over each window whose first h is a constant (Zuo 2015, eq. 9)."""
     H, W, D = 3, 4, 3
     case = ScanCase("relu", "carry_value", ("right",), 2, H, W, D)
-    inputs = case.inputs()
+    inputs = case.inputs(device=device_of(backend))
     z, w = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_()
     with use_backend(backend):
         h = scan(z, w, case.plan)
@@ -75,7 +75,8 @@ def test_carry_value_cuts_the_gradient_and_keeps_the_product(backend):
 def test_any_strides_enter_without_a_copy(backend):
     """z from a channels_last map, every second sample, and one input shared by all directions."""
     case = ScanCase("relu", "carry_value", FOUR, 4, 3, 5, 6)
-    z, w = case.inputs()["z"], case.inputs()["w_hh"]
+    inputs = case.inputs(device=device_of(backend))
+    z, w = inputs["z"], inputs["w_hh"]
     by_sample = z.transpose(0, 1).contiguous().transpose(0, 1)
     shared = z[:, :, :1].expand(-1, -1, 4, -1)
     with use_backend(backend):
@@ -103,7 +104,7 @@ def test_equal_bits_for_any_number_of_threads(threads, dtype):
 @pytest.mark.parametrize("cell", reference.CELLS)
 def test_opcheck(cell, options, backend):
     case = ScanCase(cell, "carry", ("right", "up"), 2, 2, 3, 3, "initial" in options, "cont" in options)
-    i = case.inputs()
+    i = case.inputs(device=device_of(backend))
     names = ("z", "w_hh", "cell_params", "initial", "cont")
     leaves = [None if i[k] is None else i[k].requires_grad_(k != "cont") for k in names]
     flat = [int(v) for d in case.plan for v in d]
@@ -114,7 +115,7 @@ def test_opcheck(cell, options, backend):
 @pytest.mark.parametrize("backend", backends())
 def test_compiles_as_one_graph(backend, line_break):
     case = ScanCase("relu", line_break, FOUR, 2, 2, 3, 4)
-    inputs = case.inputs()
+    inputs = case.inputs(device=device_of(backend))
     z, w, order = inputs["z"].requires_grad_(), inputs["w_hh"].requires_grad_(), case.plan
     torch._dynamo.reset()
 
@@ -133,8 +134,9 @@ def test_nan_stays_nan():
     inputs = case.inputs()
     inputs["z"][1] = float("nan")
     for backend in backends():
+        z, w = (inputs[name].to(device_of(backend)) for name in ("z", "w_hh"))
         with use_backend(backend):
-            assert scan(inputs["z"], inputs["w_hh"], case.plan).isnan().sum() == 4
+            assert scan(z, w, case.plan).isnan().sum() == 4
 
 
 @pytest.mark.parametrize("backend", COMPILED)
@@ -149,7 +151,10 @@ def test_nan_stays_nan():
         ({"initial": torch.zeros(1, 2, 1, 3)}, r"initial \[states, N, K, D\]"),
         ({"cont": torch.zeros(6, 3)}, r"cont \[P, N\]"),
         ({"cell_params": torch.zeros(1, 1, 4)}, "has 0 parameters of its own: cell_params must be None"),
-        ({"variant": "fpga"}, "unknown variant 'fpga' on cpu; known: avx512, avx2, portable"),
+        (
+            {"variant": "fpga"},
+            r"unknown variant 'fpga' on (cpu; known: avx512, avx2, portable|cuda; known: \w+)",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(backend, change, message):
@@ -158,8 +163,12 @@ def test_wrong_arguments_are_named(backend, change, message):
         "w_hh": torch.zeros(1, 4, 4),
         "plan": plan(("right",), 2, 3, "carry"),
     }
+    given = {
+        k: v.to(device_of(backend)) if isinstance(v, torch.Tensor) else v
+        for k, v in (arguments | change).items()
+    }
     with use_backend(backend), pytest.raises(RuntimeError, match=message):
-        scan(**{**arguments, **change})
+        scan(**given)
 
 
 @pytest.mark.parametrize("flat", [[1, 3, 1, 2, 3, 0], [0, 3, 2, 2, 3, 0], [0, 3, 1, 2, -3, 0]])

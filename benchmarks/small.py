@@ -1,0 +1,53 @@
+"""Every CUDA kernel, cell and line break on small shapes, both ways: what compute-sanitizer watches.
+
+  compute-sanitizer --tool memcheck --error-exitcode 9 python benchmarks/small.py
+
+One kernel launch under the sanitizer takes as long as thousands without, so the shapes are the smallest that
+reach a second tile.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import torch
+
+from benchmarks import cases, peers
+from crnn.ops import plan, scan, use_backend
+from crnn.ops.reference import CELLS
+from crnn.testing import FOUR, ScanCase
+
+SHAPES = ((2, 2, 3, 16), (9, 3, 2, 72))  # N, H, W, D
+DTYPES = ("fp32", "bf16", "fp16")
+
+
+def main() -> int:
+    ran, skipped = 0, {}
+    for variant in peers.variants("cuda"):
+        for cell in CELLS:
+            for line_break in ("carry", "carry_value", "reset"):
+                for shape in SHAPES:
+                    for dtype in DTYPES:
+                        case = ScanCase(cell, line_break, FOUR, *shape)
+                        try:
+                            once(case, dtype, variant)
+                            ran += 1
+                        except RuntimeError as error:
+                            if "variant" not in str(error):  # only "does not fit" is an answer
+                                raise
+                            skipped[f"{variant}: {str(error).splitlines()[0][-80:]}"] = None
+    torch.cuda.synchronize()
+    print(f"{ran} scans forward and backward; does not fit: {'; '.join(skipped) or 'none'}")
+    return 0 if ran else 1
+
+
+def once(case: ScanCase, dtype: str, variant: str) -> None:
+    inputs, gradient = cases.inputs(case, "scan", dtype, "cuda")
+    order = plan(case.directions, case.H, case.W, case.line_break)
+    with use_backend("cuda"):
+        h = scan(inputs["z"], inputs["w_hh"], order, case.cell, inputs.get("cell_params"), variant=variant)
+        torch.autograd.grad(h, list(inputs.values()), gradient)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
