@@ -22,8 +22,7 @@ LINE_BREAKS = {b.name.lower(): b for b in LineBreak}
 
 
 class Pairs(NamedTuple):
-    """Positions that follow others: now + b * stride + i follows before + b * stride + i, for all b < batch and
-    i < run."""
+    """Where positions now + b * stride + i follow before + b * stride + i, for all b < batch and i < run."""
 
     now: int
     before: int
