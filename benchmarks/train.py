@@ -141,11 +141,11 @@ def in_precision(function, arguments):
     return call
 
 
-def rnn_alone(ours: Ours, arguments):
-    """Forward and backward of the recurrent layer by itself, on a map of pool5's size."""
-    layer, N = ours.net.layer("rnn"), len(ours.feed["data"])
-    order = torch.channels_last if arguments.channels_last else torch.contiguous_format
-    x = torch.randn(N, 256, 6, 6, device=arguments.device).contiguous(memory_format=order).requires_grad_()
+def rnn_alone(net: Net, batch: int, device: str, channels_last: bool = False):
+    """Forward and backward of C-RNN's recurrent layer by itself, on a map of pool5's size."""
+    layer = net.layer("rnn")
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(batch, 256, 6, 6, device=device).contiguous(memory_format=order).requires_grad_()
 
     def call():
         (y,) = layer(x)
@@ -179,7 +179,8 @@ def rows(arguments, say) -> list[dict]:
                 for who in ("crnn", "plain torch"):
                     calls[name, who] = in_precision(getattr(side[who], method), arguments)
         if mode == "forward+backward" and "crnn" in sides and not sides["crnn"]["na"]:
-            calls["crnn", "rnn layer"] = in_precision(rnn_alone(sides["crnn"]["crnn"], arguments), arguments)
+            alone = rnn_alone(sides["crnn"]["crnn"].net, len(data), device, arguments.channels_last)
+            calls["crnn", "rnn layer"] = in_precision(alone, arguments)
         for call in calls.values():  # momentum and gradients are there before memory is counted
             call()
         memory = {key: timing.peak_bytes(call, device) for key, call in calls.items()}
