@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../core/scan.h"
+#include "processor.h"
 #include "tile.h"
 
 namespace crnn {
@@ -36,28 +37,9 @@ std::vector<Unit> units(const ScanShape& q, SegmentsOf&& segments_of) {
   return list;
 }
 
-// Whether the processor has the instructions; the tiles of `name` run on no other.
-bool supported(std::string_view name) {
-#if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (name == "avx2") return avx2;
-  if (name == "avx512")
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-  return name == "portable";
-}
-
-// The tiles called `variant`; for "" the best that the processor has.
 template <typename S>
-const Tiles<S>& choose(const std::string& variant) {
-  for (const Tiles<S>* tiles : {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()}) {
-    if (!variant.empty() && variant != tiles->name) continue;
-    STD_TORCH_CHECK(variant.empty() || supported(variant), "crnn::scan: this processor cannot run variant '",
-        variant, "'");
-    if (supported(tiles->name)) return *tiles;
-  }
-  STD_TORCH_CHECK(false, "crnn::scan: unknown variant '", variant, "' on cpu; known: avx512, avx2, portable");
+const Tiles<S>& tiles_of(const std::string& variant) {
+  return choose("crnn::scan", variant, {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
 }
 
 template <typename S>
@@ -112,7 +94,7 @@ void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& r
 template <typename S>
 void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Tensor& z,
     Tensor& state, Tensor& saved) {
-  const Tiles<S>& tiles = choose<S>(variant);
+  const Tiles<S>& tiles = tiles_of<S>(variant);
   ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), strides(z),
       state.mutable_data_ptr<S>(), saved.mutable_data_ptr<S>()};
   int64_t scratch = 0, first_gates = 0;
@@ -127,7 +109,7 @@ void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& va
 template <typename S>
 void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& variant, BackwardCall<S> call,
     S* dcell_params) {
-  const Tiles<S>& tiles = choose<S>(variant);
+  const Tiles<S>& tiles = tiles_of<S>(variant);
   static_cast<Call<S>&>(call) = make_call<S>(q, in, tiles.width);
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell, [&](auto c) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "dtype_of.h"
 #include "on_device.h"
 #include "scan_variants.h"
 
@@ -13,22 +14,6 @@ namespace {
 
 using OptionalTensor = std::optional<Tensor>;
 using torch::headeronly::ScalarType;
-
-Dtype dtype_of(const Tensor& t) {
-  switch (t.scalar_type()) {
-    case ScalarType::Double:
-      return Dtype::kDouble;
-    case ScalarType::Float:
-      return Dtype::kFloat;
-    case ScalarType::BFloat16:
-      return Dtype::kBFloat16;
-    case ScalarType::Half:
-      return Dtype::kHalf;
-    default:
-      break;
-  }
-  STD_TORCH_CHECK(false, "crnn::scan on cuda: dtype must be float64, float32, bfloat16 or float16");
-}
 
 const void* data_of(const OptionalTensor& t) {
   return t ? t->const_data_ptr() : nullptr;
@@ -57,7 +42,8 @@ const ScanVariant& choose(const std::string& name, const ScanProblem& q, const D
 
 ScanProblem problem(
     const ScanShape& q, const ScanInputs& in, const Tensor& like, const std::string& variant, bool backward) {
-  ScanProblem p{Cells::index(in.cell), dtype_of(like), q.N, q.K, q.D, 0, backward, true, true, true};
+  ScanProblem p{
+      Cells::index(in.cell), dtype_of(like, "crnn::scan"), q.N, q.K, q.D, 0, backward, true, true, true};
   p.exact = variant != "tf32" && variant != "resident_tf32";
   for (const Direction& d : q.plan)
     p.chains = std::max(p.chains, q.N * (backward ? d.gradient_segments() : d.value_segments()).count);
