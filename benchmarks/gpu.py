@@ -224,6 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     if reason:
         print(reason, file=sys.stderr)
         return 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # for the parts, where nohup had it ignored
     out.mkdir(parents=True, exist_ok=True)
     record = free_path(out)
     with open(record.with_suffix(".log"), "x", encoding="utf-8") as log:

@@ -1,6 +1,7 @@
 """What tests share: uninitialised memory that reads as NaN, and a small real training set-up."""
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ def nan_in_uninitialised_memory():
     """`empty` gives NaN, in C++ too: a kernel that leaves an output unwritten fails its test."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive():
+    """A suite started in the background ignores Ctrl-C, and what it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
