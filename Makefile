@@ -1,6 +1,7 @@
 # make demo    set up, then real images -> LMDB -> C-RNN trained and tested -> runs/demo/report.html
 # make test    set up, then every test        make lint    the layout and the rules that tools can check
-# make build   set up only                    make bench   the scan against autograd
+# make build   set up only                    make bench   the ops against their peers
+# make gpu     on a GPU machine: op tests, sanitizer, benchmarks, training steps, in 8 minutes
 # make oracle  the real Caffe (needs Python 3.9; ORACLE_PYTHON=...)    make parity  random nets through both
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
 # make abi TORCH=2.10.0                       the built wheel under another torch
@@ -14,7 +15,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/cuda/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench docs package abi oracle parity proto clean
+.PHONY: build demo test lint format bench gpu docs package abi oracle parity proto clean
 
 build: $(VENV)/.built
 
@@ -50,7 +51,11 @@ format: $(VENV)/.dev
 	$(BIN)/clang-format -i $(LAID_OUT)
 
 bench: $(VENV)/.built
-	$(BIN)/crnn bench
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
+# Takes the torch with CUDA that PYTHON has: no environment is made, nothing is downloaded.
+gpu:
+	PYTHON=$(PYTHON) benchmarks/gpu.sh $(GPU_ARGS)
 
 # The only wheel of the real Caffe is for Python 3.6 to 3.9 and numpy 1.
 ORACLE_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.9*/bin/python) python3.9)

@@ -136,8 +136,8 @@ def extension() -> dict:
     }
 
 
-# The systems and the data programs live at the top level, where users look, and ship inside the package.
-BESIDE = {"crnn.data_tools": "data_tools", "crnn.prototxt_like": "prototxt_like"}
+# What lives at the top level, where users look, and ships inside the package.
+BESIDE = {f"crnn.{name}": name for name in ("benchmarks", "data_tools", "prototxt_like")}
 
 setup(
     packages=[*find_packages(include=["crnn", "crnn.*"]), *BESIDE],

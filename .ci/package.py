@@ -17,7 +17,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED_AS = {"data_tools/": "crnn/data_tools/", "prototxt_like/": "crnn/prototxt_like/"}
+SHIPPED_AS = {f"{name}/": f"crnn/{name}/" for name in ("benchmarks", "data_tools", "prototxt_like")}
+NOT_SHIPPED = ("benchmarks/results/", "benchmarks/gpu.sh")
 EXTENSIONS = {"crnn/_C.abi3.so"}
 CPU, PURE = "cp310-abi3-linux_x86_64", "py3-none-any"
 
@@ -85,7 +86,7 @@ def wheel(sdist: Path, folder: Path, tag: str, *options: str, **environment) -> 
     print(f"{path.name} ({path.stat().st_size // 1024} KB): {said[-1]}", flush=True)
     files = {name for name in zipfile.ZipFile(path).namelist() if ".dist-info/" not in name}
     parts = ("crnn/", *SHIPPED_AS)
-    package = {name for name in tracked() if name.startswith(parts)}
+    package = {name for name in tracked() if name.startswith(parts) and not name.startswith(NOT_SHIPPED)}
     for old, new in SHIPPED_AS.items():
         package = {new + name[len(old) :] if name.startswith(old) else name for name in package}
     check(path.name, files, package | (EXTENSIONS if tag == CPU else set()))

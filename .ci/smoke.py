@@ -27,7 +27,7 @@ assert torch.isfinite(scores).all()
 
 shown = io.StringIO()
 with contextlib.redirect_stdout(shown):
-    assert main(["--help"]) == main(["data", "convert", "--help"]) == 0
+    assert main(["--help"]) == main(["data", "convert", "--help"]) == main(["bench", "--list"]) == 0
 assert all(f"\n  {name}" in shown.getvalue() for name in commands()), shown.getvalue()
 assert "imageset" in shown.getvalue(), shown.getvalue()
 print(f"smoke: {crnn.__file__} computes, reads its nets, and lists {len(commands())} commands")

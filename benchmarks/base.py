@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 
-from crnn.tools.bench import interleaved
-
 from . import cases, floors
 from .cases import ROOT
 from .gate import Problem
+from .timing import interleaved
 
 
 @contextmanager

@@ -1,13 +1,11 @@
 """What is timed: the shapes of the five systems, on the CPU and on a GPU, and the inputs of a case."""
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from crnn.ops.reference import CELLS
 from crnn.testing import FOUR, ScanCase
 

@@ -8,7 +8,6 @@ batches as convert_imageset writes them, and their mean. Prints seconds and memo
 """
 
 import argparse
-import json
 import resource
 import statistics
 import sys
@@ -16,20 +15,23 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "benchmarks"
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks import machine, run, timing
-from benchmarks.train import rnn_alone
 from crnn.data.datum import encode
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.proto import pb
 from crnn.proto.blobs import write_mean
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.solver.solver import Solver
+
+from . import machine, run, timing
+from .train import rnn_alone
 
 SIDE = 256  # of the stored images
 
@@ -122,7 +124,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     add("--batch", type=int, default=256)
     add("--iterations", type=int, help="default 1 on the CPU, 50 on a GPU")
-    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help="default benchmarks/results")
+    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help=machine.RESULTS_HELP)
     arguments = parser.parse_args(argv)
     arguments.iterations = arguments.iterations or (50 if arguments.device == "cuda" else 1)
     return arguments
@@ -136,10 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     result["after"] = machine.state(arguments.device)
     print(", ".join(f"{k} {v}" for k, v in {**result["setup"], **result["before"]}.items()))
     print(text(result, arguments.device))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = machine.free_path("full-size", result["setup"], arguments.out)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+    machine.write("full-size", result, arguments.out)
     return 0
 
 

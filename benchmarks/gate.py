@@ -14,10 +14,10 @@ from torch import Tensor
 
 from crnn.ops.spatial import combined, spatial_input
 from crnn.testing import ScanCase, relative_error
-from crnn.tools.bench import unrolled
 
 from . import cases
 from .cases import EPS
+from .loops import unrolled
 
 FACTOR = 3.0
 #: The yardstick itself must be sane: states of relu change sides where rounding moves them over zero, so the

@@ -1,6 +1,7 @@
 """What a result was measured on: machine, versions, revision, clocks or load; and the name of its file."""
 
 import datetime
+import json
 import os
 import platform
 import re
@@ -13,7 +14,9 @@ import crnn
 
 from .cases import ROOT
 
-RESULTS = ROOT / "benchmarks" / "results"
+#: Where results go; None where crnn is installed without its tree.
+RESULTS = ROOT / "benchmarks" / "results" if (ROOT / "setup.py").exists() else None
+RESULTS_HELP = "where the JSON goes (default benchmarks/results in a source tree, else none is written)"
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,temperature.gpu"
 
 
@@ -27,6 +30,8 @@ def device_name(device: str) -> str:
 
 def revision() -> str:
     """The short commit of this tree, "-dirty" where it differs from it; "unknown" outside of git."""
+    if RESULTS is None:  # a repository around it would be another's
+        return "unknown"
     try:
         run = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"],
@@ -88,7 +93,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def free_path(kind: str, setup: dict, folder: Path = RESULTS) -> Path:
+def free_path(kind: str, setup: dict, folder: Path) -> Path:
     """A file that is not there yet: <kind>_<machine>_<day>_<revision>[_2].json."""
     stem = "_".join([kind, slug(setup["machine"]), setup["day"], setup["revision"]])
     path, count = folder / f"{stem}.json", 1
@@ -96,3 +101,13 @@ def free_path(kind: str, setup: dict, folder: Path = RESULTS) -> Path:
         count += 1
         path = folder / f"{stem}_{count}.json"
     return path
+
+
+def write(kind: str, result: dict, folder: Path | None) -> None:
+    """Writes the result to a new file of the folder, and says where."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = free_path(kind, result["setup"], folder)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\nwritten: {path}")

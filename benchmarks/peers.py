@@ -14,10 +14,10 @@ import torch
 from crnn.ops import LineBreak, backends, plan, scan, spatial_rnn
 from crnn.ops.reference import CELLS
 from crnn.testing import ScanCase
-from crnn.tools.bench import unrolled
 
 from . import nn_rnn
 from .gate import Contestant, Problem, plain_spatial
+from .loops import unrolled
 
 #: Longest chain that torch.compile is given: it unrolls the loop, and its time grows with the square.
 COMPILED_STEPS = 48

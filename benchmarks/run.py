@@ -12,20 +12,21 @@ benchmarks/results/.
 
 import argparse
 import gc
-import json
 import os
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "benchmarks"
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # peak memory comes from the profiler, which chats
 import torch
 
-from benchmarks import base, cases, floors, machine, nn_rnn, peers, table, timing
-from benchmarks.gate import Problem
-from crnn.tools.bench import interleaved
+from . import base, cases, floors, machine, nn_rnn, peers, table, timing
+from .gate import Problem
+from .timing import interleaved
 
 SCHEMA = 1
 
@@ -166,9 +167,9 @@ def cudnn_note(shape, dtype: str) -> str:
     return f"{shape.name} {dtype}: {count} calls of cuDNN, forward {named[0]}, backward {named[1]}"
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=formatter)
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", nargs="+", choices=cases.DTYPES, default=["fp32"], help="default fp32")
@@ -183,7 +184,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="five runs, forward+backward only, no torch.compile")
     add("--threads", type=int, help="of the CPU (default: torch's)")
     add("--base", metavar="REV", help="compare with this commit, built in a temporary folder")
-    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help="default benchmarks/results")
+    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help=machine.RESULTS_HELP)
     add("--markdown", action="store_true", help="print the table as markdown")
     add("--list", action="store_true", help="list the shapes of the device and stop")
     arguments = parser.parse_args(argv)
@@ -195,8 +196,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse(argv)
+def main(argv: list[str] | None = None, prog: str = "benchmarks/run.py") -> int:
+    arguments = parse(argv, prog)
     if arguments.list:
         for shape in cases.select(arguments.device, arguments.filter):
             print(f"{shape.name:<28} {shape.case}")
@@ -222,10 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     layout = table.markdown if arguments.markdown else table.terminal
     print(", ".join(f"{k} {v}" for k, v in {**result["setup"], **result["before"]}.items()))
     print(table.tables(result, layout))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = machine.free_path("base" if arguments.base else "scan", result["setup"], arguments.out)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+    machine.write("base" if arguments.base else "ops", result, arguments.out)
     return 0
 
 

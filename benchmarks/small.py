@@ -9,13 +9,16 @@ reach a second tile.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "benchmarks"
 import torch
 
-from benchmarks import cases, peers
 from crnn.ops import plan, scan, use_backend
 from crnn.ops.reference import CELLS
 from crnn.testing import FOUR, ScanCase
+
+from . import cases, peers
 
 SHAPES = ((2, 2, 3, 16), (9, 3, 2, 72))  # N, H, W, D
 DTYPES = ("fp32", "bf16", "fp16")

@@ -1,5 +1,6 @@
 """Timers: callables that run something once and give its milliseconds. Needs torch alone (worker.py)."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -87,3 +88,20 @@ def peak_bytes(function: Callable, device: str) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def interleaved(timers, runs: int, warm_up: int = 2) -> list[dict[str, float]]:
+    """Median, p20 and p80 milliseconds of each timer (one run each, in ms), called in turn: A B A B."""
+    samples = [[] for _ in timers]
+    for run in range(warm_up + runs):
+        for timer, times in zip(timers, samples, strict=True):
+            ms = timer()
+            if run >= warm_up:
+                times.append(ms)
+    return [spread(times) for times in samples]
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median, p20 and p80 of at least two times."""
+    cuts = statistics.quantiles(times, n=10)
+    return {"ms": statistics.median(times), "p20": cuts[1], "p80": cuts[7]}

@@ -9,25 +9,27 @@ with a loop over the map. Nothing is timed before loss and gradients of both agr
 """
 
 import argparse
-import json
 import os
 import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "benchmarks"
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # peak memory comes from the profiler, which chats
 import torch
 import torch.nn.functional as F
 
-from benchmarks import cases, machine, plain_nets, run, table, timing
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.text import dump
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.solver.solver import Solver
 from crnn.testing import relative_error
+
+from . import cases, machine, plain_nets, run, table, timing
 
 NETS = ("alexnet", "crnn")
 MODES = ("forward", "forward+backward", "training step")
@@ -259,7 +261,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--tf32", action="store_true", help="allow TF32 in float32 products, for both sides")
     add("--runs", type=int, default=20, help="most timed runs of each side (default 20, at least 5)")
     add("--seconds", type=float, default=20, help="about what the runs of one mode may take (default 20)")
-    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help="default benchmarks/results")
+    add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help=machine.RESULTS_HELP)
     add("--markdown", action="store_true", help="print the table as markdown")
     arguments = parser.parse_args(argv)
     arguments.batch = arguments.batch or (256 if arguments.device == "cuda" else 16)
@@ -279,10 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     result["after"] = machine.state(arguments.device)
     print(", ".join(f"{k} {v}" for k, v in {**result["setup"], **result["before"]}.items()))
     print(text(result, table.markdown if arguments.markdown else table.terminal))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = machine.free_path("train", result["setup"], arguments.out)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwritten: {path}")
+    machine.write("train", result, arguments.out)
     return 0
 
 

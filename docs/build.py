@@ -23,7 +23,14 @@ from plain import markdown
 import crnn
 
 FOLDER = Path(__file__).resolve().parent
-APART = ("crnn.tools", "crnn.data_tools", "crnn.prototxt_like", "crnn.testing", "crnn.proto.compile")
+APART = (
+    "crnn.tools",
+    "crnn.benchmarks",
+    "crnn.data_tools",
+    "crnn.prototxt_like",
+    "crnn.testing",
+    "crnn.proto.compile",
+)
 
 
 def modules() -> list[str]:

@@ -25,6 +25,7 @@ RULES = {
     ),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
+    "crnn.benchmarks": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "timing"}),  # timing: beside worker.py
     "crnn.tools": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "matplotlib"}),
     "crnn": (ANYTHING, set()),
 }
@@ -40,7 +41,11 @@ NOT_AT_TOP = {
 def sources() -> list[tuple[str, Path]]:
     """(module name, file) of everything that is shipped."""
     found = []
-    for folder, package in (("crnn", "crnn"), ("data_tools", "crnn.data_tools")):
+    for folder, package in (
+        ("crnn", "crnn"),
+        ("data_tools", "crnn.data_tools"),
+        ("benchmarks", "crnn.benchmarks"),
+    ):
         for path in sorted((ROOT / folder).rglob("*.py")):
             inside = path.relative_to(ROOT / folder).with_suffix("")
             found.append((".".join([package, *(p for p in inside.parts if p != "__init__")]), path))

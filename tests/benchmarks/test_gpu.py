@@ -165,4 +165,4 @@ def test_a_signal_leaves_the_benchmark_with_what_it_has(tmp_path):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate()
     assert process.returncode == 0 and "everything after the interruption" in out
-    assert len(list(tmp_path.glob("scan_*.json"))) == 1
+    assert len(list(tmp_path.glob("ops_*.json"))) == 1

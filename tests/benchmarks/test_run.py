@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from benchmarks import base, cases, machine, peers, run, table, timing
+from benchmarks.timing import interleaved
+from crnn.__main__ import main as crnn
 from crnn.ops import backends
 from crnn.testing import FOUR, ROOT, ScanCase
-from crnn.tools.bench import interleaved
 
 TINY = cases.Shape("tiny", ScanCase("relu", "carry_value", FOUR, 2, 3, 3, 8), ("cpu",))
 GRU = cases.Shape("tiny-gru", ScanCase("gru", "reset", ("right", "left"), 2, 3, 3, 8), ("cpu",))
@@ -110,7 +111,7 @@ def test_results_are_never_overwritten(tiny, tmp_path):
     for _ in range(3):
         tiny("--filter", "tiny-gru", "--op", "scan")
     setup = machine.setup("cpu")
-    stem = f"scan_{machine.slug(setup['machine'])}_{setup['day']}_{setup['revision']}"
+    stem = f"ops_{machine.slug(setup['machine'])}_{setup['day']}_{setup['revision']}"
     assert {p.stem for p in tmp_path.iterdir()} == {stem, f"{stem}_2", f"{stem}_3"}
 
 
@@ -198,3 +199,11 @@ def test_runs_as_a_program():
         assert asked.returncode == 1 and "sees no GPU here" in asked.stderr
     wrong = subprocess.run([*words, "--filter", "xyz"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 1 and "no shape for" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_crnn_bench_is_the_same_program(capsys):
+    """For those who have no source tree; it knows the same shapes."""
+    assert crnn(["bench", "--device", "cpu", "--list"]) == 0
+    listed = capsys.readouterr().out
+    assert run.main(["--device", "cpu", "--list"]) == 0
+    assert listed == capsys.readouterr().out
