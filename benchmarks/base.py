@@ -93,6 +93,8 @@ def compare(arguments, say) -> dict:
             cases.set_tf32(dtype)
             rates[dtype] = floors.measure(dtype, arguments.device)
             for shape in cases.select(arguments.device, arguments.filter):
+                if "scan" not in cases.ops_of(shape.case):
+                    continue
                 problem = Problem(shape.case, "scan", dtype, arguments.device)
                 file = folder / "case.pt"
                 torch.save(record(problem), file)
@@ -101,7 +103,7 @@ def compare(arguments, say) -> dict:
                     row = {"name": shape.name, "op": "scan", "dtype": dtype, "mode": mode}
                     work = floors.work(shape.case, "scan", mode, cases.DTYPES[dtype].itemsize)
                     row["floor"] = floors.floor(work, rates[dtype])
-                    row["case"] = {**shape.case._asdict(), "directions": list(shape.case.directions)}
+                    row["case"] = shape.case._asdict()
                     row["contestants"] = turns(workers, problem, str(file), mode, arguments.runs)
                     rows.append(row)
     return {"base": arguments.base, "rows": rows, "rates": {d: r._asdict() for d, r in rates.items()}}

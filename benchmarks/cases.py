@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, ScanCase
+from crnn.testing import FOUR, LrnCase, ScanCase, UpdateCase
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("right", "left")
@@ -17,7 +17,7 @@ class Shape(NamedTuple):
     """A case by its name; `on` says for which device it is in the default list."""
 
     name: str
-    case: ScanCase
+    case: ScanCase | LrnCase | UpdateCase
     on: tuple[str, ...]
 
 
@@ -35,6 +35,20 @@ def _seg(N: int, side: int, D: int) -> ScanCase:
     """L-RNNs in the fc layers of a segmentation net: many channels (Xie 2016, section 5.2)."""
     return ScanCase("relu", "reset", FOUR, N, side, side, D)
 
+
+def _norm(N: int, C: int, side: int, channels_last: bool = False) -> LrnCase:
+    """AlexNet's norm1 (96 channels) or norm2 (256)."""
+    return LrnCase(False, (N, C, side, side), 5, 1e-4, 0.75, 1.0, channels_last)
+
+
+#: The blobs of C-RNN for ILSVRC: AlexNet's convolutions, the recurrent layer, the fully connected ones.
+CRNN_BLOBS = [
+    *((96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)),
+    *((96,), (256,), (384,), (384,), (256,)),
+    *((4, 256, 256), (4, 256), (4, 256, 256)),
+    *((4096, 9216), (4096,), (4096, 4096), (4096,), (1000, 4096), (1000,)),
+]
+RATE = 2.0**-6  # a power of two: torch.optim.SGD's velocity times it is Caffe's without rounding
 
 BOTH, CPU, GPU = ("cpu", "cuda"), ("cpu",), ("cuda",)
 SHAPES = [
@@ -61,10 +75,21 @@ SHAPES = [
     Shape("sequence-b64-t64-d1024", ScanCase("relu", "carry", ("right",), 64, 1, 64, 1024), GPU),
     Shape("lrnn-ln-b8-32x32-d64", _rows(8, 32, 64, "ln_relu"), CPU),
     Shape("lrnn-gru-b8-32x32-d64", _rows(8, 32, 64, "gru"), CPU),
+    Shape("lrnn-lstm-b8-32x32-d64", _rows(8, 32, 64, "lstm"), CPU),
+    Shape("lrnn-half-gru-b8-32x32-d64", _rows(8, 32, 64, "half_gru"), CPU),
     Shape("lrnn-ln-b128-32x32-d64", _rows(128, 32, 64, "ln_relu"), GPU),
     Shape("lrnn-gru-b128-32x32-d64", _rows(128, 32, 64, "gru"), GPU),
+    Shape("lrnn-lstm-b128-32x32-d64", _rows(128, 32, 64, "lstm"), GPU),
+    Shape("lrnn-half-gru-b128-32x32-d64", _rows(128, 32, 64, "half_gru"), GPU),
     Shape("hlstm-b32-d128", ScanCase("lstm", "carry", FOUR, 32, 6, 6, 128), BOTH),
     Shape("srnn-half-gru-b64-d512", ScanCase("half_gru", "carry", ("right",), 64, 1, 3, 512), BOTH),
+    Shape("norm1-b16", _norm(16, 96, 55), CPU),
+    Shape("norm2-b16", _norm(16, 256, 27), CPU),
+    Shape("norm1-b256", _norm(256, 96, 55), GPU),
+    Shape("norm2-b256", _norm(256, 256, 27), GPU),
+    Shape("norm1-b256-last", _norm(256, 96, 55, True), GPU),
+    Shape("norm2-b256-last", _norm(256, 256, 27, True), GPU),
+    Shape("sgd-crnn", UpdateCase("SGD", "L2", 5e-4, 1.0, RATE, tuple(CRNN_BLOBS)), BOTH),
 ]
 
 #: name -> torch dtype. tf32 is float32 whose products may use TF32; fp32 forbids it, for every peer alike.
@@ -76,7 +101,12 @@ DTYPES = {
 }
 #: Bits kept of a product's operands, as a relative error.
 EPS = {"bf16": 2**-8, "fp16": 2**-11, "tf32": 2**-11, "fp32": 2**-24}
-OPS = ("scan", "spatial_rnn")
+OPS = ("scan", "spatial_rnn", "lrn", "update")
+
+
+def ops_of(case: ScanCase | LrnCase | UpdateCase) -> tuple[str, ...]:
+    """The ops that a case is a case of."""
+    return {ScanCase: OPS[:2], LrnCase: ("lrn",), UpdateCase: ("update",)}[type(case)]
 
 
 def set_tf32(dtype: str) -> None:
@@ -100,21 +130,26 @@ def select(device: str, pattern: str = "") -> list[Shape]:
     return found
 
 
-def inputs(case: ScanCase, op: str, dtype: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
+def inputs(case: ScanCase | LrnCase, op: str, dtype: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
     """Random tensors that require grad, and the gradient of the op's output.
 
     scan:        z [P, N, K, G*D], w_hh [K, G*D, D], cell_params [K, c, D] where the cell has any.
     spatial_rnn: x [N, D, H, W] channels_last, w_ih [K, G*D, D], bias [K, G*D], w_hh,
                  gain [K, D] where the cell has it; combined by the sum.
+    lrn:         x [N, C, H, W], in the case's order of memory.
 
     W_hh is contractive: the states of a long chain neither explode nor die.
     """
-    cell, K, D, P = CELLS[case.cell], len(case.directions), case.D, case.H * case.W
     rng = torch.Generator(device).manual_seed(1)
 
     def normal(*shape, scale=1.0):
         return (torch.randn(*shape, generator=rng, device=device) * scale).to(DTYPES[dtype])
 
+    if op == "lrn":
+        order = torch.channels_last if case.channels_last else torch.contiguous_format
+        x, gradient = (normal(*case.shape).contiguous(memory_format=order) for _ in range(2))
+        return {"x": x.requires_grad_()}, gradient
+    cell, K, D, P = CELLS[case.cell], len(case.directions), case.D, case.H * case.W
     w_hh = normal(K, cell.gates * D, D, scale=0.7 / D**0.5)
     if op == "spatial_rnn":
         x = normal(case.N, D, case.H, case.W).contiguous(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ must move (each input read once, each output written once) at the rate of its ow
 wait for each other, at the time of the op's own smallest step.
 """
 
+import math
 import time
 from functools import partial
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import torch
 
 from crnn.ops import LineBreak, backends, plan, scan
 from crnn.ops.reference import CELLS
-from crnn.testing import ScanCase
+from crnn.testing import LrnCase, ScanCase, UpdateCase
 
 from .cases import DTYPES
 from .timing import capture, eager, replayed
@@ -35,12 +36,17 @@ class Rates(NamedTuple):
     step: float
 
 
-def work(case: ScanCase, op: str, mode: str, itemsize: int) -> Work:
-    """What `mode` ("inference", "training forward", "forward+backward") of a case needs at least.
+def work(case: ScanCase | LrnCase | UpdateCase, op: str, mode: str, itemsize: int) -> Work:
+    """What `mode` of a case needs at least: one of `table.MODES`, "update" for the op of that name.
 
     Backward costs two products for each of the forward (dh and dW) and reads what the forward kept: the
     states, and the cell's `saved` values.
     """
+    if op == "lrn":
+        passes = 5 if mode == "forward+backward" else 2  # reads x, writes y; reads x and dy, writes dx
+        return Work(0, passes * math.prod(case.shape) * itemsize, 0)
+    if op == "update":  # reads blob, gradient and velocity; writes blob and velocity
+        return Work(0, 5 * sum(map(math.prod, case.shapes)) * itemsize, 0)
     c, K, P, D = CELLS[case.cell], len(case.directions), case.H * case.W, case.D
     rows = P * case.N * K  # states of all directions
     macs, weights, given, out = rows * c.gates * D * D, K * c.gates * D * D, rows * c.gates * D, rows * D

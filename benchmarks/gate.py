@@ -10,10 +10,11 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from crnn.ops.spatial import combined, spatial_input
-from crnn.testing import ScanCase, relative_error
+from crnn.testing import LrnCase, ScanCase, relative_error
 
 from . import cases
 from .cases import EPS
@@ -42,6 +43,11 @@ class Contestant(NamedTuple):
         out = self.forward()
         return out, torch.autograd.grad(out, self.leaves, gradient, materialize_grads=True)
 
+    def results(self, gradient: Tensor) -> dict[str, Tensor]:
+        """The output and the gradient of every input."""
+        out, grads = self.forward_backward(gradient)
+        return {"out": out.detach(), **{f"d{name}": g for name, g in self.gradients(grads).items()}}
+
 
 class Problem:
     """A case with its inputs, the gradient of its output, the truth and the yardstick's errors.
@@ -49,20 +55,19 @@ class Problem:
     inputs: name -> tensor; truth: "out" and "d<name>" -> float64 tensor; naive: "out" and "d<name>" -> error.
     """
 
-    def __init__(self, case: ScanCase, op: str, dtype: str, device: str):
+    def __init__(self, case: ScanCase | LrnCase, op: str, dtype: str, device: str):
         self.case, self.op, self.dtype, self.device = case, op, dtype, device
         self.inputs, self.gradient = cases.inputs(case, op, dtype, device)
-        loop = unrolled(case.plan, case.cell, device)
-        plain = loop if op == "scan" else partial(plain_spatial, loop, case)
+        plain = plain_torch(case, op, device)
         exact = {name: t.detach().double().requires_grad_() for name, t in self.inputs.items()}
-        self.truth = results(of_inputs(plain, exact), self.gradient.double())
+        self.truth = of_inputs(plain, exact).results(self.gradient.double())
         self.naive = self.errors(of_inputs(plain, self.inputs))
 
     def contestant(self, made: Callable | Contestant) -> Contestant:
         return made if isinstance(made, Contestant) else of_inputs(made, self.inputs)
 
     def errors(self, contestant: Contestant) -> dict[str, float]:
-        got = results(contestant, self.gradient)
+        got = contestant.results(self.gradient)
         return {name: relative_error(got[name], want) for name, want in self.truth.items()}
 
     def refusal(self, errors: dict[str, float]) -> str:
@@ -74,16 +79,18 @@ def of_inputs(function: Callable, inputs: dict[str, Tensor]) -> Contestant:
     return Contestant(function, list(inputs.values()), lambda grads: dict(zip(inputs, grads, strict=True)))
 
 
+def plain_torch(case: ScanCase | LrnCase, op: str, device: str) -> Callable:
+    """The op as a function of its inputs in plain torch: the truth in float64, else the yardstick."""
+    if op == "lrn":
+        return partial(F.local_response_norm, size=case.size, alpha=case.alpha, beta=case.beta, k=case.k)
+    loop = unrolled(case.plan, case.cell, device)
+    return loop if op == "scan" else partial(plain_spatial, loop, case)
+
+
 def plain_spatial(loop: Callable, case: ScanCase, x, w_ih, bias, w_hh, gain=None) -> Tensor:
     """`spatial_rnn` with the sum, around any scan of the loop's signature."""
     z, params = spatial_input(x, w_ih, bias, w_hh, gain)
     return combined(loop(z, w_hh, params), "sum", case.H, case.W)
-
-
-def results(contestant: Contestant, gradient: Tensor) -> dict[str, Tensor]:
-    """The output and the gradient of every input."""
-    out, grads = contestant.forward_backward(gradient)
-    return {"out": out.detach(), **{f"d{name}": g for name, g in contestant.gradients(grads).items()}}
 
 
 def refusal(errors: dict[str, float], naive: dict[str, float], eps: float) -> str:

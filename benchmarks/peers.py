@@ -15,7 +15,7 @@ from crnn.ops import LineBreak, backends, plan, scan, spatial_rnn
 from crnn.ops.reference import CELLS
 from crnn.testing import ScanCase
 
-from . import nn_rnn
+from . import nn_rnn, passes
 from .gate import Contestant, Problem, plain_spatial
 from .loops import unrolled
 
@@ -108,6 +108,10 @@ def torch_rnn(problem: Problem) -> Contestant:
 def contestants(problem: Problem, compiles: bool, every_variant: bool) -> dict[str, Callable]:
     """name -> a function that makes it. compiles: torch.compile too; every_variant: each kernel of ours."""
     case, device = problem.case, problem.device
+    if problem.op == "update":
+        return passes.update_contestants(problem)
+    if problem.op == "lrn":
+        return passes.lrn_contestants(case, device, compiles)
     if problem.op == "spatial_rnn":
         return {
             "crnn": partial(ours_spatial, case, device),

@@ -1,4 +1,4 @@
-"""Times the scan and the spatial layer against their peers, on the CPU or a GPU.
+"""Times the ops against their peers, on the CPU or a GPU.
 
   python benchmarks/run.py --list                        what can be timed
   python benchmarks/run.py --filter crnn --quick         a first look
@@ -26,6 +26,7 @@ import torch
 
 from . import base, cases, floors, machine, nn_rnn, peers, table, timing
 from .gate import Problem
+from .passes import UpdateProblem
 from .timing import interleaved
 
 SCHEMA = 1
@@ -33,6 +34,8 @@ SCHEMA = 1
 
 def call(contestant, mode: str, gradient):
     """A function that runs a mode of a contestant once."""
+    if mode == "update":
+        return contestant.forward
     if mode == "forward+backward":
         return partial(contestant.forward_backward, gradient)
 
@@ -128,7 +131,9 @@ def rows(arguments, say, result: dict) -> None:
         known = floors.measure(dtype, arguments.device)
         rates[dtype] = known._asdict()
         for shape in cases.select(arguments.device, arguments.filter):
-            for op in arguments.op:
+            for op in cases.ops_of(shape.case):
+                if op not in arguments.op:
+                    continue
                 if time.monotonic() - began > arguments.budget:
                     left_out.append(f"{shape.name} {op} {dtype}")
                     continue
@@ -140,15 +145,14 @@ def rows(arguments, say, result: dict) -> None:
 def shape_rows(shape, op: str, dtype: str, rates, arguments) -> list[dict]:
     """A row a mode."""
     case, device = shape.case, arguments.device
-    problem = Problem(case, op, dtype, device)
+    problem = UpdateProblem(case, dtype, device) if op == "update" else Problem(case, op, dtype, device)
     entries = admit(problem, arguments)
     if device == "cuda" and "contestant" in entries.get("nn.RNN", {}):
         entries["nn.RNN"]["note"] = cudnn_note(shape, dtype)
     found = []
-    for mode in arguments.mode:
+    for mode in ("update",) if op == "update" else arguments.mode:
         work = floors.work(case, op, mode, cases.DTYPES[dtype].itemsize)
-        fields = {**case._asdict(), "directions": list(case.directions)}
-        row = {"name": shape.name, "op": op, "case": fields, "dtype": dtype, "mode": mode}
+        row = {"name": shape.name, "op": op, "case": case._asdict(), "dtype": dtype, "mode": mode}
         row["floor"] = floors.floor(work, rates)
         row["naive_errors"] = problem.naive
         row["contestants"] = measure(entries, problem, mode, arguments)
@@ -174,7 +178,7 @@ def parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
     add("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", nargs="+", choices=cases.DTYPES, default=["fp32"], help="default fp32")
     add("--filter", default="", metavar="TEXT", help="shapes with TEXT in their name")
-    add("--op", nargs="+", choices=cases.OPS, default=list(cases.OPS), help="default both")
+    add("--op", nargs="+", choices=cases.OPS, default=list(cases.OPS), help="default all")
     add("--mode", nargs="+", choices=table.MODES, default=list(table.MODES), help="default all three")
     add("--runs", type=int, help="most timed runs of each contestant (25 on the CPU, 100 on a GPU)")
     add("--seconds", type=float, default=3, help="about what the runs of one row may take (default 3)")

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.floors import Rates, Work, dependent_steps, floor, work
-from crnn.testing import FOUR, ScanCase
+from crnn.testing import FOUR, LrnCase, ScanCase, UpdateCase
 
 CRNN = ScanCase("relu", "carry_value", FOUR, 32, 6, 6, 256)
 STATES = 36 * 32 * 4  # of all regions, samples and directions
@@ -44,6 +44,14 @@ def test_bytes_of_the_layer_are_one_map_in_and_one_out():
     backward = (y + kept + weights + x) + (x + weights)  # reads dy, h, W and x again; writes dx, dW
     assert work(CRNN, "spatial_rnn", "training forward", 2).bytes == 2 * training
     assert work(CRNN, "spatial_rnn", "forward+backward", 2).bytes == 2 * (training + backward)
+
+
+def test_lrn_and_update_are_counted_in_bytes():
+    norm = LrnCase(False, (2, 3, 4, 5))
+    assert work(norm, "lrn", "training forward", 2) == (0, 2 * 2 * 120, 0)  # reads x, writes y
+    assert work(norm, "lrn", "forward+backward", 2) == (0, 2 * 5 * 120, 0)  # reads x, dy, writes dx
+    sgd = UpdateCase("SGD", shapes=((3, 4), (5,)))
+    assert work(sgd, "update", "update", 4) == (0, 4 * 5 * 17, 0)  # reads W, g, v; writes W, v
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from benchmarks import cases, gate, nn_rnn, peers
+from benchmarks import cases, gate, nn_rnn, passes, peers
 from crnn.ops import backends, reference, scan
-from crnn.testing import FOUR, ScanCase, scan_cases
+from crnn.testing import FOUR, ScanCase, UpdateCase, scan_cases
 
 PLAIN = [c for c in scan_cases() if not (c.with_initial or c.with_cont) and c.N]
 CASE = ScanCase("relu", "carry_value", FOUR, 2, 3, 4, 5)
@@ -25,7 +25,7 @@ def test_the_truth_is_the_reference(case):
         torch.testing.assert_close(truth, want[name], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("op", cases.OPS)
+@pytest.mark.parametrize("op", cases.OPS[:2])
 @pytest.mark.parametrize("line_break", ["carry", "carry_value", "reset"])
 @pytest.mark.parametrize("cell", reference.CELLS)
 def test_every_contestant_passes_or_says_why_not(cell, line_break, op):
@@ -76,6 +76,14 @@ def test_a_wrong_kernel_is_refused(change, what):
     assert refused.startswith(f"wrong: {what} is off by")
 
 
+def test_an_update_that_forgets_the_decay_is_refused():
+    problem = passes.UpdateProblem(UpdateCase("SGD", "L2", 0.5, 1.0, cases.RATE, ((7, 3),)), "fp32", "cpu")
+    right, wrong = (passes.torch_sgd(problem, "loop") for _ in range(2))
+    assert problem.refusal(problem.errors(right)) == ""
+    wrong.forward.__self__.param_groups[0]["weight_decay"] = 0.0
+    assert problem.refusal(problem.errors(wrong)).startswith("wrong: blobs")
+
+
 def test_a_gradient_left_out_of_the_weights_is_refused():
     problem = gate.Problem(CASE, "scan", "fp32", "cpu")
     contestant = problem.contestant(lambda z, w: scan(z, w * 1.0, CASE.plan) + 0 * w.sum())
@@ -94,7 +102,7 @@ def test_the_yardstick_is_plain_torch_in_the_same_dtype():
 
 
 def test_inputs_are_random_and_nowhere_zero():
-    for op in cases.OPS:
+    for op in cases.OPS[:2]:
         tensors, gradient = cases.inputs(CASE, op, "fp32", "cpu")
         for t in (*tensors.values(), gradient):
             assert (t != 0).all() and t.std() > 0.1
