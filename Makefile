@@ -71,6 +71,7 @@ build/oracle/.built:
 
 parity: $(VENV)/.dev build/oracle/.built
 	$(BIN)/python -m tests.parity --write tests/parity/README.md
+	$(BIN)/python -m tests.parity.snapshots --write tests/parity/SNAPSHOTS.md
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py build/docs

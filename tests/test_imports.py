@@ -12,9 +12,9 @@ ANYTHING = {"crnn", "crnn.*"}
 #: part -> parts of crnn it may import, packages from outside that it may import
 RULES = {
     "crnn.ops": (set(), {"torch"}),
-    "crnn.proto": (set(), {"numpy", "google", "grpc_tools"}),
+    "crnn.proto": (set(), {"numpy", "google", "grpc_tools", "h5py"}),
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
-    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "h5py", "google"}),
+    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
     "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
@@ -31,7 +31,7 @@ RULES = {
 }
 #: Loaded where a layer or tool needs them, never by `import` of a module that does not.
 NOT_AT_TOP = {
-    "crnn.data": {"h5py"},
+    "crnn.proto": {"h5py"},
     "crnn.layers": {"lmdb", "cv2"},
     "crnn.experiments": {"sklearn"},
     "crnn.tools": {"lmdb", "cv2", "matplotlib"},

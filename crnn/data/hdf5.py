@@ -9,15 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crnn.data.loader import Loader, endless
-
-
-def h5py():
-    """The h5py package. Raises ValueError naming the extra where it is not installed."""
-    try:
-        import h5py
-    except ImportError:
-        raise ValueError("HDF5 needs the package h5py: pip install 'crnn[hdf5]'") from None
-    return h5py
+from crnn.proto.hdf5 import h5py
 
 
 class HDF5Files:

@@ -1,14 +1,16 @@
-"""Weights of a net from and to .caffemodel files.
+"""Weights of a net from and to .caffemodel files, binary and HDF5.
 
-Caffe: Net::CopyTrainedLayersFrom and Net::ToProto in src/caffe/net.cpp.
+Caffe: Net::CopyTrainedLayersFrom, Net::ToProto and Net::ToHDF5 in src/caffe/net.cpp.
 """
 
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from os import fspath
 
+import numpy as np
 import torch
 
-from crnn.proto import pb
+from crnn.proto import hdf5, pb
 from crnn.proto.blobs import from_array, read_binary, shape_equals, shape_of, to_array, write_binary
 from crnn.proto.upgrade import upgrade_net
 
@@ -32,60 +34,72 @@ class LoadReport:
 def load(net, paths) -> LoadReport:
     """Copies blobs into the layers of the same names; of several files ("a,b") the later win.
 
-    Raises ValueError naming every layer whose blobs do not fit; nothing of that file is copied.
+    A file is a .caffemodel, binary or HDF5. Raises ValueError naming every layer whose blobs do not fit;
+    nothing of that file is copied.
     """
     report, names = LoadReport(), [layer.name for layer in net.layers if len(layer.blobs)]
     for path in fspath(paths).split(","):
-        if path.endswith((".h5", ".hdf5")):
-            raise ValueError(
-                f"{path}: HDF5 weights are not supported; use a .caffemodel (snapshot_format: BINARYPROTO)"
-            )
-        source = read_binary(path, pb.NetParameter)
-        upgrade_net(source)
-        copy(net, source, path, report)
+        if hdf5.is_hdf5(path):
+            _fill(net, hdf5.read_weights(path).items(), path, report, owners_only=True)
+        else:
+            source = read_binary(path, pb.NetParameter)
+            upgrade_net(source)
+            copy(net, source, path, report)
     report.filled = [name for name in names if name not in report.copied]
     return report
 
 
 def copy(net, source, path: str, report: LoadReport) -> None:
     """Copies one NetParameter's blobs into the net and notes it in the report."""
+    _fill(net, ((layer.name, dict(enumerate(layer.blobs))) for layer in source.layer), path, report)
+
+
+def _fill(net, stored: Iterable, path: str, report: LoadReport, owners_only: bool = False) -> None:
+    """Copies what a file holds: (layer name, {blob's number: array or BlobProto}).
+
+    owners_only: of a shared blob the file need only have the owner's.
+    """
     targets, pairs = {layer.name: layer for layer in net.layers}, []
-    for stored in source.layer:
-        target = targets.get(stored.name)
+    owned = {(id(param.owner), param.index) for param in net.params}
+    for name, blobs in stored:
+        target = targets.get(name)
         if target is None:
-            if stored.blobs and stored.name not in report.ignored:
-                report.ignored.append(stored.name)
+            if blobs and name not in report.ignored:
+                report.ignored.append(name)
             continue
-        problem = mismatch(target, stored)
+        wanted = {i for i in range(len(target.blobs)) if not owners_only or (id(target), i) in owned}
+        problem = mismatch(target, blobs, wanted)
         if problem:
             report.misshapen.append(problem)
         elif len(target.blobs):
-            pairs.append((target, stored))
+            pairs.append((target, blobs))
     if report.misshapen:
         raise ValueError(
             f"{path} does not fit net {net.name!r}: {'; '.join(report.misshapen)}. "
             "To learn a layer from scratch, rename it in the prototxt"
         )
     with torch.no_grad():
-        for target, stored in pairs:
-            for blob, data in zip(target.blobs, stored.blobs, strict=True):
+        for target, blobs in pairs:
+            for index, stored_blob in blobs.items():
                 try:
-                    values = to_array(data)
+                    values = stored_blob if isinstance(stored_blob, np.ndarray) else to_array(stored_blob)
                 except ValueError as error:
-                    raise ValueError(f"{path}: layer {stored.name!r}: {error}") from error
+                    raise ValueError(f"{path}: layer {target.name!r}: {error}") from error
+                blob = target.blobs[index]
                 blob.copy_(torch.from_numpy(values.reshape(blob.shape)))
             if target.name not in report.copied:
                 report.copied.append(target.name)
 
 
-def mismatch(target, stored) -> str | None:
-    """In one clause, what keeps the stored layer's blobs out of the target, if anything does."""
-    if len(stored.blobs) != len(target.blobs):
-        return f"layer {target.name!r}: {len(target.blobs)} blobs, in the file {len(stored.blobs)}"
-    for index, (blob, data) in enumerate(zip(target.blobs, stored.blobs, strict=True)):
-        if not shape_equals(data, tuple(blob.shape)):
-            there = list(shape_of(data))
-            return f"layer {target.name!r}: blob {index} is {list(blob.shape)}, in the file {there}"
+def mismatch(target, stored: Mapping, wanted: Set[int]) -> str | None:
+    """In one clause, what keeps stored blobs (by their number) out of the target, if anything does."""
+    if not wanted <= set(stored) <= set(range(len(target.blobs))):
+        return f"layer {target.name!r}: {len(target.blobs)} blobs, in the file {len(stored)}"
+    for index, data in stored.items():
+        shape, array = tuple(target.blobs[index].shape), isinstance(data, np.ndarray)
+        if not (data.shape == shape if array else shape_equals(data, shape)):
+            there = list(data.shape if array else shape_of(data))
+            return f"layer {target.name!r}: blob {index} is {list(shape)}, in the file {there}"
     return None
 
 
@@ -96,11 +110,23 @@ def to_message(net):
         layer = message.layer.add()
         layer.CopyFrom(node.param)
         for blob in node.layer.blobs:
-            kept = torch.float64 if blob.dtype == torch.float64 else torch.float32
-            layer.blobs.append(from_array(blob.detach().to("cpu", kept).numpy()))
+            layer.blobs.append(from_array(_values(blob)))
     return message
 
 
 def save(net, path) -> None:
-    """Writes a .caffemodel: whole or not at all."""
-    write_binary(path, to_message(net))
+    """Writes a .caffemodel, or HDF5 where path ends in .h5: whole or not at all."""
+    if fspath(path).endswith((".h5", ".hdf5")):
+        owned = {(id(param.owner), param.index) for param in net.params}
+        blobs = {
+            layer.name: {i: _values(b) for i, b in enumerate(layer.blobs) if (id(layer), i) in owned}
+            for layer in net.layers
+        }
+        hdf5.write_weights(path, blobs)
+    else:
+        write_binary(path, to_message(net))
+
+
+def _values(blob: torch.Tensor) -> np.ndarray:
+    kept = torch.float64 if blob.dtype == torch.float64 else torch.float32
+    return blob.detach().to("cpu", kept).numpy()

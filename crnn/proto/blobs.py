@@ -8,6 +8,7 @@ at most 2 GB less one byte, as in Caffe.
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -114,27 +115,36 @@ def write_binary(path: str | os.PathLike, message: Message) -> None:
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Writes data under another name in path's folder, has the disk confirm it, and renames it to path."""
+    """Writes data so that path holds either all of it or what it held before."""
+    with replacing(path) as part, open(part, "wb") as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[str]:
+    """Gives a name beside path to write to; then has the disk confirm it and renames it to path."""
     path = os.fspath(path)
     folder, name = os.path.split(path)
     if not os.path.isdir(folder or "."):
         raise FileNotFoundError(f"{path}: there is no folder {folder}; create it first")
     part = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        _sync(part, os.O_RDWR)
         os.replace(part, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
         raise
-    folder_handle = os.open(folder or ".", os.O_RDONLY)
+    _sync(folder or ".", os.O_RDONLY)  # the rename itself
+
+
+def _sync(path: str, how: int) -> None:
+    handle = os.open(path, how)
     try:
-        os.fsync(folder_handle)  # the rename itself
+        os.fsync(handle)
     finally:
-        os.close(folder_handle)
+        os.close(handle)
 
 
 def _put_values(blob: Message, which: str, array: np.ndarray) -> None:

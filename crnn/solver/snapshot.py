@@ -1,4 +1,4 @@
-"""Snapshots: .caffemodel and .solverstate as Caffe's, and a .resume.json with what makes a resume exact.
+"""Snapshots: Caffe's .caffemodel and .solverstate (or .h5), and a .resume.json that makes a resume exact.
 
 Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from crnn.net import weights
-from crnn.proto import pb
+from crnn.proto import hdf5, pb
 from crnn.proto.blobs import (
     from_array,
     read_binary,
@@ -58,13 +58,15 @@ def save(solver) -> str:
             )
     probe(solver.param.snapshot_prefix, solver.iter)
     stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
-    model, path = f"{stem}.caffemodel", f"{stem}.solverstate"
-    solver.note("solver.cpp:464", f"Snapshotting to binary proto file {model}", shown=True)
+    in_hdf5 = solver.param.snapshot_format == pb.SolverParameter.HDF5
+    kind, end, line = ("HDF5", ".h5", 474) if in_hdf5 else ("binary proto", "", 464)
+    model, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+    solver.note(f"solver.cpp:{line}", f"Snapshotting to {kind} file {model}", shown=True)
     weights.save(solver.net, model)
-    solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {path}")
+    solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
     state = pb.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
-    write_binary(path, state)
+    (hdf5.write_state if in_hdf5 else write_binary)(path, state)
     resume = {
         "seed": solver.seed,
         "losses": list(solver.losses),
@@ -132,11 +134,9 @@ def _recurrent(net):
 
 
 def _read_state(path: str) -> pb.SolverState:
-    if path.endswith(".h5"):
-        raise ValueError(f"{path} is an HDF5 snapshot; only .solverstate files (BINARYPROTO) can be resumed")
-    if path.endswith(".caffemodel"):
+    if path.endswith((".caffemodel", ".caffemodel.h5")):
         raise ValueError(f"{path} holds weights only; resume from its .solverstate, or give it as -weights")
-    state = read_binary(path, pb.SolverState)
+    state = hdf5.read_state(path) if hdf5.is_hdf5(path) else read_binary(path, pb.SolverState)
     if not state.HasField("iter") or not state.HasField("learned_net"):
         raise ValueError(f"{path} is not a solverstate: it has no iteration or no learned_net")
     return state
@@ -153,7 +153,7 @@ def _model_of(state: pb.SolverState, path: str) -> str:
 
 def _read_resume(path: str, model: str) -> dict | None:
     """The .resume.json beside a solverstate, once both files proved to be those it was written with."""
-    resume_path = Path(path).with_suffix(".resume.json")
+    resume_path = Path(path.removesuffix(".h5")).with_suffix(".resume.json")
     if not resume_path.exists():
         return None
     try:
@@ -194,8 +194,12 @@ def _check_histories(solver, state: pb.SolverState, path: str) -> list:
 
 def _check_layers(net, model: str) -> None:
     """A resume needs exactly this net's layers with blobs; a fine-tune (weights.load) needs less."""
-    theirs = {layer.name for layer in read_binary(model, pb.NetParameter).layer if layer.blobs}
-    ours = {layer.name for layer in net.layers if len(layer.blobs)}
+    if hdf5.is_hdf5(model):  # owners alone
+        theirs = {name for name, blobs in hdf5.read_weights(model).items() if blobs}
+        ours = {param.layer for param in net.params}
+    else:
+        theirs = {layer.name for layer in read_binary(model, pb.NetParameter).layer if layer.blobs}
+        ours = {layer.name for layer in net.layers if len(layer.blobs)}
     if theirs != ours:
         name = min(theirs ^ ours)
         where = "only in the file" if name in theirs else "not in the file"

@@ -32,7 +32,7 @@ REQUIRED = {
 #: Module -> distribution, what it is for, how to get it.
 OPTIONAL = {
     "matplotlib": ("matplotlib", "the HTML report", 'pip install "crnn[report]"'),
-    "h5py": ("h5py", "HDF5Data and HDF5Output layers", 'pip install "crnn[hdf5]"'),
+    "h5py": ("h5py", "HDF5 layers and snapshots", 'pip install "crnn[hdf5]"'),
 }
 
 EPILOG = """exit code: 0 if crnn can work here; 1 if a package it requires is missing or CRNN_BACKEND

@@ -9,7 +9,7 @@ import torch
 
 from crnn.net import weights
 from crnn.net.net import Net
-from crnn.proto import pb
+from crnn.proto import hdf5, pb
 from crnn.proto.blobs import from_array, read_binary, to_array, write_binary
 from crnn.testing import golden
 
@@ -163,10 +163,40 @@ def test_alexnets_size_loads_and_saves_in_seconds(tmp_path):
     assert time.monotonic() - start < 5
 
 
-@pytest.mark.parametrize("name", ["a.caffemodel.h5", "a.h5"])
-def test_hdf5_weights_are_refused_with_the_cure(simple, name):
-    with pytest.raises(ValueError, match=rf"{name}: HDF5 weights are not supported; use a \.caffemodel"):
-        weights.load(Net(simple()), name)
+def test_hdf5_weights_of_caffe_are_loaded_and_saved(tmp_path):
+    pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5]")
+    folder = golden("hdf5/shared")
+    model = folder / "snap_iter_5.caffemodel.h5"
+    net = Net(str(folder / "net.prototxt"), weights=model)
+    wanted = np.load(folder / "weights.npz")
+    for layer in net.layers:
+        for index, blob in enumerate(layer.blobs):
+            assert np.array_equal(blob.detach().numpy(), wanted[f"{layer.name}/{index}"])
+    assert net.load_report.copied == ["conv", "fc", "twin"] and not net.load_report.ignored
+    weights.save(net, tmp_path / "ours.h5")
+    ours, theirs = (hdf5.read_weights(path) for path in (tmp_path / "ours.h5", model))
+    for layer, blobs in theirs.items():
+        if blobs:
+            assert ours[layer].keys() == blobs.keys()
+            assert all(np.array_equal(ours[layer][i], blobs[i]) for i in blobs)
+
+
+def test_hdf5_weights_that_do_not_fit(tmp_path):
+    pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5]")
+    path = tmp_path / "a.h5"
+    weights.save(Net(TWO.format(4, "")), path)
+    with pytest.raises(ValueError) as raised:
+        weights.load(Net(TWO.format(5, "bias_term: false")), path)
+    assert str(raised.value) == (
+        f"{path} does not fit net '': layer 'bias': 1 blobs, in the file 2; "
+        "layer 'wide': blob 0 is [5, 3], in the file [4, 3]. "
+        "To learn a layer from scratch, rename it in the prototxt"
+    )
+    shared = TWO.format(4, "").replace('name: "good"', 'name: "good" param { name: "w" }')
+    shared = shared.replace('name: "bias"', 'name: "bias" param { name: "w" }')
+    weights.save(Net(shared), path)
+    with pytest.raises(ValueError, match="layer 'bias': 2 blobs, in the file 1"):
+        weights.load(Net(TWO.format(4, "")), path)
 
 
 def test_a_prototxt_is_no_weights_file(simple, tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,15 +26,18 @@ def assert_equal_bits(a, b):
     assert all(torch.equal(x, y) for x, y in zip(bits(a), bits(b), strict=True))
 
 
-@pytest.mark.parametrize("seed", [1, -1])
-def test_resumed_equals_unbroken_to_the_bit(logged, seed):
-    """Weights, history, crops and mirrors, test scores: also with a seed that nobody chose."""
+@pytest.mark.parametrize("seed, kind", [(1, None), (-1, None), (1, "HDF5")])
+def test_resumed_equals_unbroken_to_the_bit(logged, seed, kind):
+    """Weights, history, crops and mirrors, test scores: also with a seed that nobody chose, and in HDF5."""
+    if kind:
+        pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5]")
     fields = {"test_iter": 2, "test_interval": 2, "snapshot": 4, "max_iter": 8, "random_seed": seed}
+    fields["snapshot_format"] = kind
     scores = [], []
     unbroken = Solver(logged(**fields), [scores[0].append])
     unbroken.solve()
     resumed = Solver(logged(**fields), [scores[1].append])
-    resumed.restore("out/run_iter_4.solverstate")
+    resumed.restore(f"out/run_iter_4.solverstate{'.h5' if kind else ''}")
     resumed.solve()
     assert_equal_bits(resumed, unbroken)
     tested = [[(e.iter, e.outputs) for e in log if isinstance(e, Scored) and e.iter >= 4] for log in scores]
@@ -175,8 +179,35 @@ def test_weights_given_as_a_snapshot(logged):
     refuses(logged, "out/renamed.solverstate", "renamed.solverstate")
 
 
-def test_hdf5_snapshot(logged):
-    refuses(logged, "run_iter_2.solverstate.h5", "is an HDF5 snapshot")
+def test_hdf5_files_and_lines(logged):
+    pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5]")
+    lines = []
+    solver = Solver(logged(snapshot_format="HDF5"), [lambda event: lines.append(getattr(event, "text", ""))])
+    solver.step(2)
+    assert solver.snapshot() == "out/run_iter_2.solverstate.h5"
+    assert lines[-2:] == [
+        "Snapshotting to HDF5 file out/run_iter_2.caffemodel.h5",
+        "Snapshotting solver state to HDF5 file out/run_iter_2.solverstate.h5",
+    ]
+    assert len(os.listdir("out")) == 3
+    refuses(logged, "out/run_iter_2.caffemodel.h5", "holds weights only")
+    edit_net('name: "fc"', 'name: "fc2"')
+    refuses(logged, solver.last_snapshot, "caffemodel.h5 is of another net: layer 'fc' is only in the file")
+
+
+@pytest.mark.parametrize("name", ["adam", "shared"])
+def test_caffes_hdf5_snapshot(name, tmp_path, monkeypatch):
+    """tests/parity/SNAPSHOTS.md has the training that follows."""
+    pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5]")
+    shutil.copytree(golden(f"hdf5/{name}"), tmp_path / "caffe")
+    monkeypatch.chdir(tmp_path / "caffe")
+    solver = Solver("solver.prototxt")
+    solver.restore("snap_iter_5.solverstate.h5")
+    assert solver.iter == 5
+    wanted = np.load("weights.npz")
+    for param in solver.net.params:
+        assert np.array_equal(param.parameter.detach().numpy(), wanted[f"{param.layer}/{param.index}"])
+    assert any(h.abs().sum() > 0 for param in solver.params for h in param.history)
 
 
 def test_missing_files(logged):
