@@ -3,16 +3,20 @@
 Caffe: Net::CopyTrainedLayersFrom, Net::ToProto and Net::ToHDF5 in src/caffe/net.cpp.
 """
 
-from collections.abc import Iterable, Mapping, Set
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from os import fspath
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from crnn.proto import hdf5, pb
-from crnn.proto.blobs import from_array, read_binary, shape_equals, shape_of, to_array, write_binary
-from crnn.proto.upgrade import upgrade_net
+from crnn.proto.blobs import from_array, read_layers, shape_equals, shape_of, to_array, write_binary
 
 
 @dataclass
@@ -39,29 +43,56 @@ def load(net, paths) -> LoadReport:
     """
     report, names = LoadReport(), [layer.name for layer in net.layers if len(layer.blobs)]
     for path in fspath(paths).split(","):
+        check_sum(path)
         if hdf5.is_hdf5(path):
-            _fill(net, hdf5.read_weights(path).items(), path, report, owners_only=True)
+            _fill(net, hdf5.read_weights(path).items, path, report, owners_only=True)
         else:
-            source = read_binary(path, pb.NetParameter)
-            upgrade_net(source)
-            copy(net, source, path, report)
+            _fill(net, lambda path=path: _numbered(read_layers(path)), path, report)
     report.filled = [name for name in names if name not in report.copied]
     return report
 
 
 def copy(net, source, path: str, report: LoadReport) -> None:
     """Copies one NetParameter's blobs into the net and notes it in the report."""
-    _fill(net, ((layer.name, dict(enumerate(layer.blobs))) for layer in source.layer), path, report)
+    _fill(net, lambda: _numbered((layer.name, layer.blobs) for layer in source.layer), path, report)
 
 
-def _fill(net, stored: Iterable, path: str, report: LoadReport, owners_only: bool = False) -> None:
-    """Copies what a file holds: (layer name, {blob's number: array or BlobProto}).
+def check_sum(path: str) -> None:
+    """Raises ValueError where the .resume.json beside path was written with another file of this name."""
+    resume_path = Path(path.removesuffix(".h5")).with_suffix(".resume.json")
+    if not resume_path.exists():
+        return
+    try:
+        wanted = json.loads(resume_path.read_bytes())["sha256"].get(os.path.basename(path))
+    except (ValueError, KeyError):
+        raise ValueError(f"{resume_path} is damaged; remove it to use {path} without a check") from None
+    if wanted and wanted != sha256(path):
+        raise ValueError(
+            f"{path} is damaged or of another run: {resume_path} was written with a different one; "
+            f"take another snapshot, or remove {resume_path} to use it all the same"
+        )
 
-    owners_only: of a shared blob the file need only have the owner's.
+
+def sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _numbered(layers: Iterable) -> Iterable:
+    return ((name, dict(enumerate(blobs))) for name, blobs in layers)
+
+
+def _fill(net, stored: Callable[[], Iterable], path: str, report: LoadReport, owners_only=False) -> None:
+    """Copies what a file holds: stored() gives (layer name, {blob's number: array or BlobProto}).
+
+    It is asked twice, first for the shapes. owners_only: the file need not have what a layer only shares.
     """
-    targets, pairs = {layer.name: layer for layer in net.layers}, []
+    targets = {layer.name: layer for layer in net.layers}
     owned = {(id(param.owner), param.index) for param in net.params}
-    for name, blobs in stored:
+    for name, blobs in stored():
         target = targets.get(name)
         if target is None:
             if blobs and name not in report.ignored:
@@ -71,24 +102,30 @@ def _fill(net, stored: Iterable, path: str, report: LoadReport, owners_only: boo
         problem = mismatch(target, blobs, wanted)
         if problem:
             report.misshapen.append(problem)
-        elif len(target.blobs):
-            pairs.append((target, blobs))
     if report.misshapen:
         raise ValueError(
             f"{path} does not fit net {net.name!r}: {'; '.join(report.misshapen)}. "
             "To learn a layer from scratch, rename it in the prototxt"
         )
-    with torch.no_grad():
-        for target, blobs in pairs:
-            for index, stored_blob in blobs.items():
-                try:
-                    values = stored_blob if isinstance(stored_blob, np.ndarray) else to_array(stored_blob)
-                except ValueError as error:
-                    raise ValueError(f"{path}: layer {target.name!r}: {error}") from error
-                blob = target.blobs[index]
-                blob.copy_(torch.from_numpy(values.reshape(blob.shape)))
-            if target.name not in report.copied:
-                report.copied.append(target.name)
+    for name, blobs in stored():
+        target = targets.get(name)
+        if target is None or not len(target.blobs):
+            continue
+        for index, blob in blobs.items():
+            try:
+                _copy(target.blobs[index], blob)
+            except ValueError as error:
+                raise ValueError(f"{path}: layer {name!r}: {error}") from error
+        if name not in report.copied:
+            report.copied.append(name)
+
+
+@torch.no_grad()
+def _copy(blob: torch.Tensor, stored) -> None:
+    values = stored if isinstance(stored, np.ndarray) else to_array(stored)
+    if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
+        raise ValueError("its blobs are not finite; the file is damaged, or its training diverged")
+    blob.copy_(torch.from_numpy(values.reshape(blob.shape)))
 
 
 def mismatch(target, stored: Mapping, wanted: Set[int]) -> str | None:

@@ -1,6 +1,9 @@
 """What a file is, told from its first bytes and, for Caffe's binary files, from their outermost fields."""
 
 import re
+from collections.abc import Iterator
+from itertools import islice
+from mmap import mmap
 from typing import NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,6 +25,9 @@ _LMDB = b"\xde\xc0\xef\xbe"  # at byte 16 of data.mdb
 _MARKUP = re.compile(rb"\s*<(?:!doctype|html|head|\?xml)", re.IGNORECASE)
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _MANY = 10_000  # outermost fields looked at
+_WIRES = (0, 1, 2, 5)
+
+Bytes = bytes | mmap  # what an offset gives a number of
 
 #: Caffe's binary files: their messages and what users call them.
 BINARY = {
@@ -48,27 +54,36 @@ class Outline(NamedTuple):
         return bool(known) and all(wire in _wire_types(message.fields_by_number[n]) for n, wire in known)
 
 
-def outline(data: bytes) -> Outline | None:
+def outline(data: Bytes) -> Outline | None:
     """The outermost fields of data (the first 10,000 of them); None where it is no message in wire format.
 
     Source: https://protobuf.dev/programming-guides/encoding
     """
-    fields, at = set(), 0
-    for _ in range(_MANY):
-        if at >= len(data):
-            break
-        tag, at = _varint(data, at)
-        fields.add((tag >> 3, tag & 7))
+    found = list(islice(fields(data), _MANY))
+    if any(number == 0 or wire not in _WIRES for number, wire, _, _ in found):
+        return None
+    size = found[-1][3] if found else 0
+    return Outline(frozenset((number, wire) for number, wire, _, _ in found), size)
+
+
+def fields(data: Bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(number, wire type, start, end) of each outermost field; ends with one of a wire type that is none.
+
+    The last may end beyond the data: then it is cut off.
+    """
+    at = 0
+    while at < len(data):
+        tag, start = _varint(data, at)
         if tag & 7 == 0:
-            _, at = _varint(data, at)
+            _, at = _varint(data, start)
         elif tag & 7 == 2:
-            length, at = _varint(data, at)
-            at += length
-        elif tag >> 3 and tag & 7 in (1, 5):
-            at += 8 if tag & 7 == 1 else 4
+            length, start = _varint(data, start)
+            at = start + length
         else:
-            return None
-    return Outline(frozenset(fields), at)
+            at = start + {1: 8, 5: 4}.get(tag & 7, 0)
+        yield tag >> 3, tag & 7, start, at
+        if tag & 7 not in _WIRES:
+            return
 
 
 def kind(data: bytes) -> str | None:
@@ -87,7 +102,7 @@ def kind(data: bytes) -> str | None:
     return names[0] if names else "a binary file"
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: Bytes, at: int) -> tuple[int, int]:
     """The number at `at` and the offset behind it; one that is cut off ends beyond the data."""
     value = 0
     for shift in range(0, 70, 7):

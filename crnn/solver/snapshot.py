@@ -3,7 +3,6 @@
 Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from crnn.proto import hdf5, pb
 from crnn.proto.blobs import (
     from_array,
     read_binary,
+    read_layers,
     shape_equals,
     shape_of,
     to_array,
@@ -77,7 +77,7 @@ def save(solver) -> str:
         "states": [
             {layer.name: layer.carried.tolist() for layer in _recurrent(net)} for net in _nets(solver)
         ],
-        "sha256": {os.path.basename(file): _sha256(file) for file in (model, path)},
+        "sha256": {os.path.basename(file): weights.sha256(file) for file in (model, path)},
     }
     write_bytes(f"{stem}.resume.json", json.dumps(resume, indent=1).encode())
     return path
@@ -156,17 +156,9 @@ def _read_resume(path: str, model: str) -> dict | None:
     resume_path = Path(path.removesuffix(".h5")).with_suffix(".resume.json")
     if not resume_path.exists():
         return None
-    try:
-        resume = json.loads(resume_path.read_bytes())
-    except ValueError:
-        raise ValueError(f"{resume_path} is damaged; remove it to resume without the data's place") from None
     for file in (model, path):
-        if resume["sha256"].get(os.path.basename(file)) != _sha256(file):
-            raise ValueError(
-                f"{file} is damaged or of another run: {resume_path} was written with a different one; "
-                f"resume from another snapshot, or remove {resume_path} to use it all the same"
-            )
-    return resume
+        weights.check_sum(file)
+    return json.loads(resume_path.read_bytes())
 
 
 def _check_histories(solver, state: pb.SolverState, path: str) -> list:
@@ -198,17 +190,9 @@ def _check_layers(net, model: str) -> None:
         theirs = {name for name, blobs in hdf5.read_weights(model).items() if blobs}
         ours = {param.layer for param in net.params}
     else:
-        theirs = {layer.name for layer in read_binary(model, pb.NetParameter).layer if layer.blobs}
+        theirs = {name for name, blobs in read_layers(model) if blobs}
         ours = {layer.name for layer in net.layers if len(layer.blobs)}
     if theirs != ours:
         name = min(theirs ^ ours)
         where = "only in the file" if name in theirs else "not in the file"
         raise ValueError(f"{model} is of another net: layer {name!r} is {where}; fine-tune with -weights")
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

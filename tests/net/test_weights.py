@@ -1,7 +1,9 @@
 """Weights by layer name: load with its report, save as Caffe writes."""
 
+import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,3 +207,53 @@ def test_a_prototxt_is_no_weights_file(simple, tmp_path):
         weights.load(Net(simple()), tmp_path / "net.prototxt")
     with pytest.raises(OSError, match=r"none\.caffemodel"):
         weights.load(Net(simple()), tmp_path / "none.caffemodel")
+
+
+def test_weights_of_2013_fit(simple, tmp_path):
+    """In V0 name and blobs stand in the `layer` of a `layers`."""
+    old = pb.NetParameter()
+    inner = old.layers.add().layer
+    inner.name, inner.type = "fc", "innerproduct"
+    for values in (np.arange(6.0).reshape(2, 3), np.arange(2.0)):
+        inner.blobs.append(from_array(values.astype(np.float32)))
+    write_binary(tmp_path / "old.caffemodel", old)
+    assert Net(simple(), weights=tmp_path / "old.caffemodel").layer("fc").blobs[1].tolist() == [0, 1]
+
+
+def test_a_flipped_bit_beside_a_snapshots_checksum(logged):
+    Path("x_iter_1.caffemodel").write_bytes(data := Path("logged_iter_30.caffemodel").read_bytes())
+    digest = weights.sha256("x_iter_1.caffemodel")
+    Path("x_iter_1.resume.json").write_text(json.dumps({"sha256": {"x_iter_1.caffemodel": digest}}))
+    net = Net("logged_net.prototxt", weights="x_iter_1.caffemodel")
+    before = [blob.clone() for blob in net.parameters()]
+    Path("x_iter_1.caffemodel").write_bytes(data[:1500] + bytes([data[1500] ^ 1]) + data[1501:])
+    with pytest.raises(
+        ValueError, match=r"x_iter_1\.caffemodel is damaged or of another run: .*resume\.json"
+    ):
+        weights.load(net, "x_iter_1.caffemodel")
+    assert all(a.equal(b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(simple, tmp_path, value):
+    net = Net(simple())
+    with torch.no_grad():
+        net.layer("fc").blobs[1][1] = value
+    weights.save(net, tmp_path / "a.caffemodel")
+    with pytest.raises(ValueError, match=r"a\.caffemodel: layer 'fc': its blobs are not finite"):
+        weights.load(net, tmp_path / "a.caffemodel")
+
+
+def test_weights_cut_off_anywhere_are_never_loaded(logged):
+    data = Path("logged_iter_30.caffemodel").read_bytes()
+    net = Net("logged_net.prototxt")
+    for size in range(0, len(data), 997):
+        Path("cut.caffemodel").write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"cut\.caffemodel"):
+            weights.load(net, "cut.caffemodel")
+
+
+def test_a_solver_state_is_no_weights_file(logged):
+    state = golden("tools/logged_iter_30.solverstate")
+    with pytest.raises(ValueError, match=r"this is a solver state \(\.solverstate\), not a binary net"):
+        weights.load(Net("logged_net.prototxt"), state)

@@ -231,7 +231,11 @@ def test_a_flipped_bit_is_found(logged, name):
 def test_a_damaged_resume_file(logged):
     state = saved(logged)
     Path("out/run_iter_2.resume.json").write_text("{")
-    refuses(logged, state, "run_iter_2.resume.json is damaged; remove it to resume without")
+    refuses(
+        logged,
+        state,
+        "run_iter_2.resume.json is damaged; remove it to use out/run_iter_2.caffemodel without a check",
+    )
 
 
 def test_a_truncated_state(logged):
