@@ -28,9 +28,25 @@ def read_net(path_or_text: str | os.PathLike) -> Document:
 
 
 def read_solver(path_or_text: str | os.PathLike) -> Document:
-    """The SolverParameter of a prototxt, with type in place of solver_type, and nets in it upgraded.
+    """The SolverParameter of a prototxt as `load_solver` gives it, with a snapshot_prefix.
 
     A missing snapshot_prefix becomes the file's path without extension; a folder gets the file's stem.
+    Raises OSError, PrototxtError.
+    """
+    document = load_solver(path_or_text)
+    solver = document.message
+    if document.name != "<text>":
+        path = os.path.splitext(document.name)[0]
+        if not solver.HasField("snapshot_prefix"):
+            solver.snapshot_prefix = path
+        elif os.path.isdir(solver.snapshot_prefix):
+            solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(path))
+    return document
+
+
+def load_solver(path_or_text: str | os.PathLike) -> Document:
+    """The SolverParameter of a prototxt, with type in place of solver_type, and nets in it upgraded.
+
     Raises OSError, PrototxtError.
     """
     document = load(path_or_text, pb.SolverParameter)
@@ -41,12 +57,6 @@ def read_solver(path_or_text: str | os.PathLike) -> Document:
             raise PrototxtError([f"{place}: solver_type is the old form of type; give one of them"], document)
         solver.type = _SOLVER_TYPES[solver.solver_type]
         solver.ClearField("solver_type")
-    if document.name != "<text>":
-        path = os.path.splitext(document.name)[0]
-        if not solver.HasField("snapshot_prefix"):
-            solver.snapshot_prefix = path
-        elif os.path.isdir(solver.snapshot_prefix):
-            solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.basename(path))
     _upgrade_document(document, list(_inline_nets(solver)))
     return document
 
