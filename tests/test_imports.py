@@ -23,6 +23,10 @@ RULES = {
         {"crnn.solver", "crnn.net", "crnn.data", "crnn.report", "crnn.proto"},
         {"torch", "numpy", "tqdm", "sklearn"},
     ),
+    "crnn.pycaffe": (
+        {"crnn.net", "crnn.solver", "crnn.layers", "crnn.data", "crnn.proto"},
+        {"torch", "numpy", "h5py"},
+    ),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
     "crnn.benchmarks": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "timing"}),  # timing: beside worker.py
@@ -34,6 +38,7 @@ NOT_AT_TOP = {
     "crnn.proto": {"h5py"},
     "crnn.layers": {"lmdb", "cv2"},
     "crnn.experiments": {"sklearn"},
+    "crnn.pycaffe": {"h5py"},
     "crnn.tools": {"lmdb", "cv2", "matplotlib"},
 }
 

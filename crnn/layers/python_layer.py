@@ -96,6 +96,8 @@ class PythonLayer:
     phase: 0 TRAIN, 1 TEST.    param_str: python_param.param_str.    blobs: filled by blobs.add_blob in setup.
     """
 
+    type = "Python"
+
     def __init__(self, param):
         self.layer_param, self.phase, self.param_str = param, param.phase, param.python_param.param_str
         self.blobs = BlobList()

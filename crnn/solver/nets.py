@@ -13,7 +13,7 @@ from crnn.proto.upgrade import read_net
 Note = Callable[[str, str], None]  # (place in Caffe's source, text)
 
 
-def train_net(param: pb.SolverParameter, note: Note) -> Net:
+def train_net(param: pb.SolverParameter, note: Note, net_type: type[Net] = Net) -> Net:
     """The net of the one source among net, net_param, train_net, train_net_param, in train_state."""
     fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if param.HasField(f)]
     if len(fields) != 1:
@@ -23,7 +23,7 @@ def train_net(param: pb.SolverParameter, note: Note) -> Net:
     is_file = isinstance(source, str)
     told = f"from {fields[0]} file: {source}" if is_file else f"specified in {fields[0]}."
     note("solver.cpp:102", f"Creating training net {told}")
-    return _build(source, "TRAIN", param.train_state)
+    return _build(source, "TRAIN", param.train_state, net_type)
 
 
 def test_nets(param: pb.SolverParameter, train: Net, note: Note) -> list[Net]:
@@ -36,7 +36,7 @@ def test_nets(param: pb.SolverParameter, train: Net, note: Note) -> list[Net]:
         told = f"{field} file: {source}" if isinstance(source, str) else field
         note("solver.cpp:190", f"Creating test net (#{i}) specified by {told}")
         state = param.test_state[i] if param.test_state else pb.NetState()
-        nets.append(_build(source, "TEST", state))
+        nets.append(_build(source, "TEST", state, type(train)))
         nets[-1].share_weights(train)
     return nets
 
@@ -58,6 +58,6 @@ def _test_sources(param: pb.SolverParameter) -> list[tuple[str, str | pb.NetPara
     return sources
 
 
-def _build(source: str | pb.NetParameter, phase: str, state: pb.NetState) -> Net:
+def _build(source: str | pb.NetParameter, phase: str, state: pb.NetState, net_type: type[Net]) -> Net:
     document = read_net(source if isinstance(source, str) else dump(source))
-    return Net(document, phase=phase, stages=tuple(state.stage), level=state.level)
+    return net_type(document, phase=phase, stages=tuple(state.stage), level=state.level)

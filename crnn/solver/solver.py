@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crnn.net import weights
+from crnn.net.net import Net
 from crnn.proto import hdf5, pb
 from crnn.proto.text import Document, dump
 from crnn.proto.upgrade import read_solver
@@ -47,6 +48,8 @@ class Solver:
     Raises ValueError or PrototxtError for a solver or net that cannot be built.
     """
 
+    net_type: type[Net] = Net
+
     def __init__(
         self,
         source: str | os.PathLike | Document | pb.SolverParameter,
@@ -77,7 +80,7 @@ class Solver:
 
     def _build_nets(self) -> None:
         self.note("solver.cpp:45", f"Initializing solver from parameters: \n{dump(self.param)}")
-        self.net = nets.train_net(self.param, self.note).to(self.device)
+        self.net = nets.train_net(self.param, self.note, self.net_type).to(self.device)
         self.test_nets = [net.to(self.device) for net in nets.test_nets(self.param, self.net, self.note)]
         for path in (path for entry in self.param.weights for path in entry.split(",") if path):
             self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
@@ -168,8 +171,7 @@ class Solver:
 
     def _accumulate(self, feeds, rate: float) -> tuple[Mapping[str, Tensor], int]:
         """Leaves the summed diffs in the blobs; returns the last pass's outputs and the number of images."""
-        for param in self.params:
-            param.blob.grad = None
+        self.clear_diffs()
         total, images = 0.0, 0
         for _ in range(self.param.iter_size):
             feed = next(feeds)
@@ -183,6 +185,10 @@ class Solver:
         self.losses.append(total / self.param.iter_size)
         self._since = (self._since[0] + 1, self._since[1] + images)
         return outputs, images
+
+    def clear_diffs(self) -> None:
+        for param in self.params:
+            param.blob.grad = None
 
     def forward(self, feed: Mapping[str, Tensor], net=None) -> Mapping[str, Tensor]:
         """The outputs of `net`, by default the train net; `feed` takes the place of what its sources make."""

@@ -1,0 +1,128 @@
+"""Blob: values and diff of a net as numpy arrays that are the net's own memory.
+
+Caffe: NdarrayCallPolicies in python/caffe/_caffe.cpp, SyncedMemory in src/caffe/syncedmem.cpp.
+"""
+
+import numpy as np
+from torch import Tensor, nn
+
+from crnn.layers.python_layer import Blob as LayerBlob
+
+
+class Mirror:
+    """A tensor's values as an array. On the CPU it is a view. From a GPU it is a copy that, once somebody has
+    asked for it, counts as written: `push` takes it back before the GPU's next use, as Caffe does.
+    """
+
+    always_copies = False  # tests: what a GPU does, on the CPU
+
+    def __init__(self):
+        self.host: Tensor | None = None
+        self.ahead = False
+
+    def array(self, tensor: Tensor) -> np.ndarray:
+        tensor = tensor.detach()
+        if tensor.device.type == "cpu" and not self.always_copies:
+            return tensor.numpy()
+        if not self.ahead:
+            if self.host is None or self.host.shape != tensor.shape:
+                self.host = tensor.cpu().clone()
+            else:
+                self.host.copy_(tensor)  # arrays from before show the new values
+            self.ahead = True
+        return self.host.numpy()
+
+    def push(self, tensor: Tensor) -> None:
+        if self.ahead:
+            tensor.data.copy_(self.host)
+            self.ahead = False
+
+    def drop(self) -> None:
+        """Forgets what was written: the tensor is another one."""
+        self.ahead = False
+
+
+class Blob(LayerBlob):
+    """`data` and `diff` are float32 arrays that stay true and may be written, until the shape changes.
+
+    Nothing here is seen by autograd's version counters, for nothing that a user writes into an array is: a
+    backward takes the values that it finds, as Caffe's does.
+    """
+
+    def __init__(self, tensor: Tensor):
+        super().__init__(tensor)
+        self._values, self._slopes = Mirror(), Mirror()
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._values.array(self.tensor)
+
+    @property
+    def diff(self) -> np.ndarray:
+        return self._slopes.array(self.gradient())
+
+    def values(self) -> Tensor:
+        """The tensor behind `data`, with what was written there."""
+        self._values.push(self.tensor)
+        return self.tensor
+
+    def slopes(self) -> Tensor:
+        """The tensor behind `diff`, with what was written there."""
+        gradient = self.gradient()
+        self._slopes.push(gradient)
+        return gradient
+
+    def set_values(self, values: Tensor) -> None:
+        """Copies `values` into `data`, after a reshape to their shape."""
+        self.reshape(*values.shape)
+        self._values.drop()
+        self.tensor.data.copy_(values.detach())
+
+    def set_slopes(self, slopes: Tensor | None) -> None:
+        """Copies `slopes` into `diff`; None stands for zeros."""
+        self._slopes.drop()
+        if slopes is None:
+            self.gradient().data.zero_()
+        else:
+            self.gradient().data.copy_(slopes.detach())
+
+    def add_slopes(self, slopes: Tensor) -> None:
+        self.slopes().data.add_(slopes.detach())
+
+    def reshape(self, *shape: int) -> None:
+        """Another shape: `data` keeps its values where there are as many, and is zeros where not."""
+        if any(not isinstance(size, int | np.integer) or size < 0 for size in shape):
+            raise ValueError(f"a blob's shape is whole numbers, at least 0, got {list(shape)}")
+        if tuple(shape) == self.shape:
+            return
+        self.values()
+        self._slopes.drop()
+        super().reshape(*shape)
+
+
+class ParamBlob(Blob):
+    """A blob that a layer learns: `diff` is the parameter's `grad`."""
+
+    def __init__(self, parameter: nn.Parameter, shape=None):
+        """`shape`: the layer's own, where it shares another layer's blob of as many values."""
+        super().__init__(parameter)
+        self.own_shape = shape
+
+    @property
+    def data(self) -> np.ndarray:
+        return super().data.reshape(self.shape)
+
+    @property
+    def diff(self) -> np.ndarray:
+        return super().diff.reshape(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape) if self.own_shape is None else tuple(self.own_shape)
+
+    def reshape(self, *shape: int) -> None:
+        """Another shape of the layer's own parameter, for whoever changes a net by hand."""
+        if tuple(shape) != self.shape:
+            other = Blob(self.values().detach())
+            other.reshape(*shape)
+            self.tensor.data, self.tensor.grad, self.own_shape = other.tensor, None, None

@@ -1,0 +1,212 @@
+"""LiveNet: a net whose every blob has memory of its own, written and read by whoever holds its arrays.
+
+Layers run one by one, as Caffe's do (Net::ForwardFromTo and BackwardFromTo): a layer's forward reads its
+bottoms' `data` and overwrites its tops', its backward reads its tops' `diff`, overwrites its bottoms' and
+adds to its parameters'. autograd serves inside each layer only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from crnn.net.graph import Node, net_state
+from crnn.net.net import PHASES, Net, run
+from crnn.net.problems import read
+
+from .blob import Blob, ParamBlob
+from .needs import backward_needs
+from .splits import with_splits
+
+
+@dataclass
+class Call:
+    """One forward of a layer, kept for its backward."""
+
+    bottoms: list[Tensor]
+    tops: tuple[Tensor, ...]
+    stamp: tuple  # where and what the parameters and bottoms were
+
+
+class LiveNet(Net):
+    """See the module's text. Blobs are made, on the net's device, when `live` is first asked for.
+
+    live       name -> Blob, in the order in which the layers make them
+    own_blobs  for each layer its ParamBlobs
+    callbacks  "before_forward", "after_forward", "before_backward", "after_backward": called with the layer's
+               index
+    """
+
+    def __init__(self, source, phase: str = "TRAIN", weights=None, stages=(), level: int = 0):
+        """As crnn.Net; Raises the same."""
+        problems = read(source)
+        if not problems.found:
+            message = problems.document.message
+            source = with_splits(problems.document, net_state(message, PHASES[phase], stages, level))
+        super().__init__(source, phase, weights, stages, level)
+        if self.force_backward:
+            for param in self.params:  # Caffe computes these diffs too; solvers leave them out
+                param.parameter.requires_grad_(param.owner.type != "BatchNorm")
+        self.needs = backward_needs(self.nodes, self.force_backward)
+        self.calls: dict[int, Call] = {}
+        names = ("before_forward", "after_forward", "before_backward", "after_backward")
+        self.callbacks: dict[str, list[Callable[[int], None]]] = {name: [] for name in names}
+
+    @cached_property
+    def live(self) -> dict[str, Blob]:
+        live = {}
+        for node in self.nodes:
+            constants = getattr(node.layer, "constants", {})
+            weights = node.param.loss_weight or [0] * len(node.tops)
+            for j, (name, shape) in enumerate(zip(node.tops, node.layer.top_shapes, strict=True)):
+                blob = live.setdefault(name, Blob(torch.zeros(shape, device=self.like.device)))
+                if j in constants:
+                    blob.set_values(constants[j])
+                if weights[j]:
+                    blob.gradient().fill_(weights[j])  # where the layer's backward begins; it stays
+        return live
+
+    @cached_property
+    def own_blobs(self) -> list[list[Blob]]:
+        return [
+            [ParamBlob(layer.blobs.parameter(i), layer.blobs.shapes.get(i)) for i in range(len(layer.blobs))]
+            for layer in self.layers
+        ]
+
+    def forward(self, *args, **blobs) -> dict[str, Tensor]:
+        """All layers; `blobs` are written before and keep the layers that would make them from running."""
+        given = self.given(args, blobs)
+        for name, value in given.items():
+            self.live[name].set_values(value)
+        self.forward_layers(0, len(self.nodes) - 1, given)
+        return {name: self.blobs[name] for name in self.outputs}
+
+    def rerun(self, first: str) -> dict[str, Tensor]:
+        start = [node.layer.name for node in self.nodes].index(first)
+        made = [top for node in self.nodes if node.layer.source for top in node.tops]
+        self.forward_layers(start, len(self.nodes) - 1, made)
+        return {name: self.blobs[name] for name in self.outputs}
+
+    def forward_layers(self, first: int, last: int, given=()) -> float:
+        """Layers `first` to `last`, but no source of a blob in `given`; the sum of their losses."""
+        self.push()
+        loss = 0.0
+        for i in range(first, last + 1):
+            node = self.nodes[i]
+            self.tell("before_forward", i)
+            if not node.layer.source:
+                self.forward_layer(i)
+            elif node.layer.type != "Input" and not any(top in given for top in node.tops):
+                self.fill(node)
+            self.tell("after_forward", i)
+            for name, weight in zip(node.tops, node.param.loss_weight, strict=False):
+                loss += weight * self.live[name].tensor.sum().item() if weight else 0.0
+        self.blobs = {name: blob.values() for name, blob in self.live.items()}
+        return loss
+
+    def tell(self, moment: str, layer: int) -> None:
+        for callback in self.callbacks[moment]:
+            callback(layer)
+
+    def push(self) -> None:
+        """What was written into parameters' arrays, back to the GPU."""
+        for blob in (blob for blobs in self.own_blobs for blob in blobs):
+            blob.values(), blob.slopes()
+
+    def fill(self, node: Node) -> None:
+        """A source's next batch; what a filler made once, and a user may have changed since, stays."""
+        constants = getattr(node.layer, "constants", {})
+        if node.layer.type == "DummyData":
+            node.layer.top_shapes = [self.live[name].shape for name in node.tops]
+        for j, (name, value) in enumerate(zip(node.tops, run(node, []), strict=True)):
+            if j not in constants:
+                self.live[name].set_values(torch.as_tensor(value))
+
+    def forward_layer(self, i: int) -> None:
+        node = self.nodes[i]
+        call = self.call(i, self.needs[i].layer and torch.is_grad_enabled())
+        for j, (name, top) in enumerate(zip(node.tops, call.tops, strict=True)):
+            grown = self.live[name].shape != tuple(top.shape)
+            self.live[name].set_values(top)
+            if grown and node.param.loss_weight:
+                self.live[name].gradient().fill_(node.param.loss_weight[j])
+
+    def call(self, i: int, grad: bool) -> Call:
+        """Runs a layer on its bottoms as they are, without a word to its tops."""
+        node, need = self.nodes[i], self.needs[i]
+        bottoms = [self.bottom(node, j) for j in range(len(node.bottoms))]
+        for x, wanted in zip(bottoms, need.bottoms, strict=True):
+            x.requires_grad_(grad and wanted)
+        with torch.set_grad_enabled(grad):
+            call = Call(bottoms, run(node, bottoms), self.stamp(node))
+        self.calls.pop(i, None)
+        if grad:
+            self.calls[i] = call
+        return call
+
+    def bottom(self, node: Node, j: int) -> Tensor:
+        """A leaf with the blob's memory; with a copy of it where the layer will overwrite it."""
+        values = self.live[node.bottoms[j]].values().detach()
+        return values.clone() if node.bottoms[j] in node.tops else values
+
+    def stamp(self, node: Node) -> tuple:
+        bottoms = [self.live[name].tensor for name in node.bottoms]
+        return (
+            *((p.data_ptr(), p._version) for p in node.layer.parameters()),
+            *((x.data_ptr(), x.shape) for x in bottoms),
+        )
+
+    def backward_layers(self, first: int, last: int) -> None:
+        """Layers `first` down to `last`, from the diffs that the tops have."""
+        self.push()
+        for i in range(first, last - 1, -1):
+            self.tell("before_backward", i)
+            if self.needs[i].layer:
+                self.backward_layer(i)
+            self.tell("after_backward", i)
+
+    def backward_layer(self, i: int) -> None:
+        node, call = self.nodes[i], self.calls.get(i)
+        if call is None or call.stamp != self.stamp(node):
+            call = self.call(i, True)  # nobody ran it, or on other blobs: it draws its masks anew
+        params = [p for p in node.layer.parameters() if p.requires_grad]
+        bottoms = [x for x in call.bottoms if x.requires_grad]
+        pairs = [(y, self.live[name].slopes()) for name, y in zip(node.tops, call.tops, strict=True)]
+        pairs = [(y, dy) for y, dy in pairs if y.requires_grad]
+        if not pairs:
+            return
+        tops, dtops = zip(*pairs, strict=True)
+        grads = torch.autograd.grad(tops, bottoms + params, dtops, retain_graph=True, allow_unused=True)
+        for param, grad in zip(params, grads[len(bottoms) :], strict=True):
+            if grad is not None:
+                add_gradient(param, grad)
+        grads = iter(grads)
+        for name, x in zip(node.bottoms, call.bottoms, strict=True):
+            if x.requires_grad:
+                self.live[name].set_slopes(next(grads))
+
+    def clear_param_diffs(self) -> None:
+        for blob in (blob for blobs in self.own_blobs for blob in blobs):
+            blob.set_slopes(None)
+
+    def share_weights(self, other: Net) -> None:
+        """Uses the memory of `other`'s blobs, by layer name; diffs stay its own, as in Caffe."""
+        theirs = {layer.name: layer for layer in other.layers}
+        for layer in self.layers:
+            for i, source in enumerate(theirs[layer.name].blobs if layer.name in theirs else ()):
+                if i >= len(layer.blobs) or layer.blobs[i].shape != source.shape:
+                    mine = [list(blob.shape) for blob in layer.blobs]
+                    raise ValueError(
+                        f"layer {layer.name!r} has blobs {mine}; blob {i} of the net it shares with is "
+                        f"{list(source.shape)}"
+                    )
+                layer.blobs.parameter(i).data = theirs[layer.name].blobs.parameter(i).data
+
+
+def add_gradient(param: nn.Parameter, grad: Tensor) -> None:
+    """Into the memory that `diff` shows."""
+    if param.grad is None:
+        param.grad = torch.zeros_like(param)
+    param.grad.data.add_(grad)
