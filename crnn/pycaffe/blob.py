@@ -4,6 +4,7 @@ Caffe: NdarrayCallPolicies in python/caffe/_caffe.cpp, SyncedMemory in src/caffe
 """
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from crnn.layers.python_layer import Blob as LayerBlob
@@ -78,6 +79,13 @@ class Blob(LayerBlob):
         self._values.drop()
         self.tensor.data.copy_(values.detach())
 
+    def share_values(self, other: "Blob", shape) -> None:
+        """Has the memory of `other`'s values, in another shape; the diff stays its own."""
+        values = other.values().detach().view(shape)
+        if self.tensor.data_ptr() != values.data_ptr() or self.shape != tuple(shape):
+            self._values.drop()
+            self.set(values, self._diff)
+
     def set_slopes(self, slopes: Tensor | None) -> None:
         """Copies `slopes` into `diff`; None stands for zeros."""
         self._slopes.drop()
@@ -90,14 +98,19 @@ class Blob(LayerBlob):
         self.slopes().data.add_(slopes.detach())
 
     def reshape(self, *shape: int) -> None:
-        """Another shape: `data` keeps its values where there are as many, and is zeros where not."""
+        """Another shape. As in Caffe the memory stays where it is large enough, with all that it holds."""
         if any(not isinstance(size, int | np.integer) or size < 0 for size in shape):
             raise ValueError(f"a blob's shape is whole numbers, at least 0, got {list(shape)}")
-        if tuple(shape) == self.shape:
-            return
-        self.values()
-        self._slopes.drop()
-        super().reshape(*shape)
+        if tuple(shape) != self.shape:
+            self.set(resized(self.values(), shape), resized(self.slopes(), shape))
+
+
+def resized(tensor: Tensor, shape) -> Tensor:
+    """The tensor's memory in another shape, or zeros where that is too small."""
+    tensor, like = tensor.detach(), torch.empty(shape, dtype=tensor.dtype, device="meta")
+    if tensor.storage_offset() or like.nbytes > tensor.untyped_storage().nbytes():
+        return tensor.new_zeros(shape)
+    return tensor.as_strided(like.shape, like.stride())
 
 
 class ParamBlob(Blob):
@@ -123,6 +136,7 @@ class ParamBlob(Blob):
     def reshape(self, *shape: int) -> None:
         """Another shape of the layer's own parameter, for whoever changes a net by hand."""
         if tuple(shape) != self.shape:
-            other = Blob(self.values().detach())
-            other.reshape(*shape)
-            self.tensor.data, self.tensor.grad, self.own_shape = other.tensor, None, None
+            values, slopes = resized(self.values(), shape), resized(self.slopes(), shape)
+            self.tensor.grad = None
+            self.tensor.data, self.own_shape = values, None
+            self.tensor.grad = slopes

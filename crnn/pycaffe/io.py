@@ -185,10 +185,9 @@ def _weights(size: int, wanted: int, order: int, centred: bool) -> np.ndarray:
     """[wanted, size]: how much of each pixel of a line goes into each of the new line."""
     i = np.arange(wanted)
     at = (i + 0.5) * size / wanted - 0.5 if centred else i * ((size - 1) / max(wanted - 1, 1))
-    distance = np.abs(at[:, None] - np.arange(size))
-    if order == 1:
-        return np.maximum(0, 1 - distance)
-    return np.eye(size)[np.argmin(distance, 1)]
+    if order == 0:
+        return np.eye(size)[np.floor(at + 0.5).astype(int).clip(0, size - 1)]
+    return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(size)))
 
 
 def oversample(images, crop_dims) -> np.ndarray:

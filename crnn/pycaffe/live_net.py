@@ -20,6 +20,8 @@ from .blob import Blob, ParamBlob
 from .needs import backward_needs
 from .splits import with_splits
 
+SHARES_MEMORY = ("Split", "Flatten", "Reshape")  # whose tops are their bottom, in Caffe too
+
 
 @dataclass
 class Call:
@@ -62,6 +64,8 @@ class LiveNet(Net):
             weights = node.param.loss_weight or [0] * len(node.tops)
             for j, (name, shape) in enumerate(zip(node.tops, node.layer.top_shapes, strict=True)):
                 blob = live.setdefault(name, Blob(torch.zeros(shape, device=self.like.device)))
+                if node.layer.type in SHARES_MEMORY:
+                    blob.share_values(live[node.bottoms[0]], shape)
                 if j in constants:
                     blob.set_values(constants[j])
                 if weights[j]:
@@ -129,7 +133,10 @@ class LiveNet(Net):
         call = self.call(i, self.needs[i].layer and torch.is_grad_enabled())
         for j, (name, top) in enumerate(zip(node.tops, call.tops, strict=True)):
             grown = self.live[name].shape != tuple(top.shape)
-            self.live[name].set_values(top)
+            if node.layer.type in SHARES_MEMORY:
+                self.live[name].share_values(self.live[node.bottoms[0]], top.shape)
+            else:
+                self.live[name].set_values(top)
             if grown and node.param.loss_weight:
                 self.live[name].gradient().fill_(node.param.loss_weight[j])
 

@@ -50,8 +50,9 @@ class Net:
             phase, weights, level = level, phase, 0
         if phase not in PHASES:
             raise ValueError(f"Net needs a phase, caffe.TRAIN or caffe.TEST, after the file; got {phase!r}")
-        live = LiveNet(network_file, PHASES[phase], weights, tuple(stages or ()), level)
-        self._live = live.to(mode.device())
+        self._live = LiveNet(network_file, PHASES[phase], None, tuple(stages or ()), level).to(mode.device())
+        if weights is not None:
+            self.copy_from(weights)
 
     @classmethod
     def _of(cls, live: LiveNet) -> "Net":
@@ -214,8 +215,9 @@ class Net:
     def copy_from(self, weights) -> None:
         """Weights of a .caffemodel or .caffemodel.h5 for the layers of the same names."""
         self._live.push()
-        load = hdf5.load if os.fspath(weights).endswith((".h5", ".hdf5")) else weight_files.load
-        load(self._live, weights)
+        path = os.fspath(weights)
+        load = hdf5.load if path.endswith((".h5", ".hdf5")) else weight_files.load
+        load(self._live, path)
 
     def share_with(self, other: "Net") -> None:
         """Uses the memory of `other`'s params, of the layers of the same names; diffs stay apart."""

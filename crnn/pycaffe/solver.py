@@ -34,7 +34,10 @@ class LiveLoop(Loop):
     def _accumulate(self, feeds, rate):
         for callback in self.on_start:
             callback()
-        return super()._accumulate(feeds, rate)
+        done = super()._accumulate(feeds, rate)
+        for callback in self.on_gradients_ready:
+            callback()
+        return done
 
     def backward(self, inputs=None) -> None:
         super().backward()  # live blobs carry no graph: this looks at the loss alone
@@ -47,8 +50,6 @@ class LiveLoop(Loop):
 
     def update(self, some, rate: float) -> None:
         """Moves the blobs, and leaves in their diffs what was subtracted, as Caffe does."""
-        for callback in self.on_gradients_ready:
-            callback()
         self.net.push()
         before = [None if self.rule.name == "SGD" else param.blob.detach().clone() for param in some]
         super().update(some, rate)
@@ -113,8 +114,11 @@ class Solver:
         self._loop.solve()
 
     def apply_update(self) -> None:
-        """Moves the blobs by their diffs, at the rate of this iteration, which stays what it is."""
-        self._loop.update(self._loop.params, self.lr)
+        """Moves the blobs by their diffs, which counts as an iteration."""
+        loop = self._loop
+        rate, loop.current_step = lr_policy.rate(loop.param, loop.iter, loop.current_step)
+        loop.update(loop.params, rate)
+        loop.iter += 1
 
     def snapshot(self) -> None:
         """Writes <snapshot_prefix>_iter_<iter>.caffemodel and .solverstate."""
