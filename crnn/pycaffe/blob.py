@@ -26,16 +26,15 @@ class Mirror:
         if tensor.device.type == "cpu" and not self.always_copies:
             return tensor.numpy()
         if not self.ahead:
-            if self.host is None or self.host.shape != tensor.shape:
-                self.host = tensor.cpu().clone()
-            else:
-                self.host.copy_(tensor)  # arrays from before show the new values
+            if self.host is None or self.host.numel() != tensor.numel():
+                self.host = torch.empty(tensor.shape, dtype=tensor.dtype)
+            self.host.copy_(tensor.view(self.host.shape))  # arrays from before show the new values
             self.ahead = True
-        return self.host.numpy()
+        return self.host.view(tensor.shape).numpy()
 
     def push(self, tensor: Tensor) -> None:
         if self.ahead:
-            tensor.data.copy_(self.host)
+            tensor.data.copy_(self.host.view(tensor.shape))
             self.ahead = False
 
     def drop(self) -> None:
@@ -73,6 +72,12 @@ class Blob(LayerBlob):
         self._slopes.push(gradient)
         return gradient
 
+    def push(self) -> None:
+        """What was written into the arrays, to where the net computes."""
+        self.values()
+        if self._slopes.ahead:
+            self.slopes()
+
     def set_values(self, values: Tensor) -> None:
         """Copies `values` into `data`, after a reshape to their shape."""
         self.reshape(*values.shape)
@@ -83,8 +88,8 @@ class Blob(LayerBlob):
         """Has the memory of `other`'s values, in another shape; the diff stays its own."""
         values = other.values().detach().view(shape)
         if self.tensor.data_ptr() != values.data_ptr() or self.shape != tuple(shape):
-            self._values.drop()
             self.set(values, self._diff)
+        self._values = other._values
 
     def set_slopes(self, slopes: Tensor | None) -> None:
         """Copies `slopes` into `diff`; None stands for zeros."""
@@ -120,6 +125,10 @@ class ParamBlob(Blob):
         """`shape`: the layer's own, where it shares another layer's blob of as many values."""
         super().__init__(parameter)
         self.own_shape = shape
+
+    def share(self, other: "ParamBlob") -> None:
+        """Has the memory of `other`'s values; the diff stays its own."""
+        self.tensor.data, self._values = other.values().data, other._values
 
     @property
     def data(self) -> np.ndarray:

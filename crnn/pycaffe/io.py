@@ -11,6 +11,8 @@ from crnn.data import datum as records
 from crnn.proto import pb
 from crnn.proto.blobs import from_array, to_array
 
+from .proto import caffe_pb2 as caffe_pb2  # scripts look for it here too
+
 GREY = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's, which Caffe used
 
 

@@ -5,6 +5,7 @@ bottoms' `data` and overwrites its tops', its backward reads its tops' `diff`, o
 adds to its parameters'. autograd serves inside each layer only.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,11 +74,16 @@ class LiveNet(Net):
         return live
 
     @cached_property
-    def own_blobs(self) -> list[list[Blob]]:
-        return [
-            [ParamBlob(layer.blobs.parameter(i), layer.blobs.shapes.get(i)) for i in range(len(layer.blobs))]
-            for layer in self.layers
-        ]
+    def own_blobs(self) -> list[list[ParamBlob]]:
+        every, owners = [], {}
+        for layer in self.layers:
+            parameters = [layer.blobs.parameter(i) for i in range(len(layer.blobs))]
+            blobs = [ParamBlob(p, layer.blobs.shapes.get(i)) for i, p in enumerate(parameters)]
+            for blob in blobs:
+                owner = owners.setdefault(id(blob.tensor), blob)
+                blob._values, blob._slopes = owner._values, owner._slopes
+            every.append(blobs)
+        return every
 
     def forward(self, *args, **blobs) -> dict[str, Tensor]:
         """All layers; `blobs` are written before and keep the layers that would make them from running."""
@@ -115,9 +121,9 @@ class LiveNet(Net):
             callback(layer)
 
     def push(self) -> None:
-        """What was written into parameters' arrays, back to the GPU."""
-        for blob in (blob for blobs in self.own_blobs for blob in blobs):
-            blob.values(), blob.slopes()
+        """What was written into arrays, to where the net computes."""
+        for blob in itertools.chain(self.live.values(), *self.own_blobs):
+            blob.push()
 
     def fill(self, node: Node) -> None:
         """A source's next batch; what a filler made once, and a user may have changed since, stays."""
@@ -195,21 +201,22 @@ class LiveNet(Net):
                 self.live[name].set_slopes(next(grads))
 
     def clear_param_diffs(self) -> None:
-        for blob in (blob for blobs in self.own_blobs for blob in blobs):
+        for blob in itertools.chain(*self.own_blobs):
             blob.set_slopes(None)
 
-    def share_weights(self, other: Net) -> None:
+    def share_weights(self, other: "LiveNet") -> None:
         """Uses the memory of `other`'s blobs, by layer name; diffs stay its own, as in Caffe."""
-        theirs = {layer.name: layer for layer in other.layers}
-        for layer in self.layers:
-            for i, source in enumerate(theirs[layer.name].blobs if layer.name in theirs else ()):
-                if i >= len(layer.blobs) or layer.blobs[i].shape != source.shape:
-                    mine = [list(blob.shape) for blob in layer.blobs]
-                    raise ValueError(
-                        f"layer {layer.name!r} has blobs {mine}; blob {i} of the net it shares with is "
-                        f"{list(source.shape)}"
-                    )
-                layer.blobs.parameter(i).data = theirs[layer.name].blobs.parameter(i).data
+        theirs = {layer.name: blobs for layer, blobs in zip(other.layers, other.own_blobs, strict=True)}
+        for layer, mine in zip(self.layers, self.own_blobs, strict=True):
+            shared = theirs.get(layer.name, mine)
+            if [blob.shape for blob in mine] != [blob.shape for blob in shared]:
+                here, there = ([list(blob.shape) for blob in blobs] for blobs in (mine, shared))
+                raise ValueError(
+                    f"layer {layer.name!r} has blobs {here}, but {there} in the net it shares with"
+                )
+            for blob, source in zip(mine, shared, strict=True):
+                if blob is not source:
+                    blob.share(source)
 
 
 def add_gradient(param: nn.Parameter, grad: Tensor) -> None:
