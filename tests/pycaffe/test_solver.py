@@ -169,7 +169,8 @@ def test_windows_learn_what_crnn_train_does(solver_file, tmp_path, kind):
     path = solver_file(window_update=f'"{kind}"', random_seed=1, base_lr=0.05, momentum=0.9)
     (tmp_path / "net.prototxt").write_text("""
 layer { name: "data" type: "DummyData" top: "x" top: "y" dummy_data_param {
-  shape { dim: 2 dim: 3 dim: 3 dim: 3 } shape { dim: 2 } data_filler { type: "gaussian" } data_filler { value: 1 } } }
+  shape { dim: 2 dim: 3 dim: 3 dim: 3 } shape { dim: 2 }
+  data_filler { type: "gaussian" } data_filler { value: 1 } } }
 layer { name: "rnn" type: "SpatialRNN" bottom: "x" top: "rnn" spatial_rnn_param { num_output: 4
   weight_filler { type: "gaussian" std: 0.3 } recurrent_filler { type: "identity" value: 0.5 } } }
 layer { name: "fc" type: "InnerProduct" bottom: "rnn" top: "fc" inner_product_param { num_output: 2
