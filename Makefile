@@ -3,6 +3,7 @@
 # make build   set up only                    make bench   the ops against their peers
 # make gpu     on a GPU machine: op tests, sanitizer, benchmarks, training steps, in 8 minutes
 # make oracle  the real Caffe (needs Python 3.9; ORACLE_PYTHON=...)    make parity  random nets through both
+# make pycaffe-tests CAFFE=CHECKOUT           BVLC's own tests of pycaffe, on crnn.pycaffe
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
 # make abi TORCH=2.10.0                       the built wheel under another torch
 #
@@ -15,7 +16,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/cuda/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench gpu docs package abi oracle parity proto clean
+.PHONY: build demo test lint format bench gpu docs package abi oracle parity pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -72,6 +73,13 @@ build/oracle/.built:
 parity: $(VENV)/.dev build/oracle/.built
 	$(BIN)/python -m tests.parity --write tests/parity/README.md
 	$(BIN)/python -m tests.parity.snapshots --write tests/parity/SNAPSHOTS.md
+
+# They want six, and a Python up to 3.11: unittest has since dropped names that they use. draw's wants graphviz.
+pycaffe-tests: $(VENV)/.dev
+	$(PIP) install -q six
+	mkdir -p build/pycaffe
+	cd build/pycaffe && GLOG_minloglevel=2 $(abspath $(BIN))/python -m crnn.pycaffe -m pytest -q -W ignore \
+	  -p no:cacheprovider $(abspath $(CAFFE))/python/caffe/test
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py build/docs

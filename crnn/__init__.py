@@ -12,7 +12,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {"Net": "crnn.net.net", "Solver": "crnn.solver.solver", "PrototxtError": "crnn.proto.text"}
-_PARTS = ("ops", "nn", "net", "proto", "data", "layers", "solver", "report", "experiments")
+_PARTS = ("ops", "nn", "net", "proto", "data", "layers", "solver", "report", "experiments", "pycaffe")
 
 __all__ = ["__version__", *_HOMES, *_PARTS]
 

@@ -1,8 +1,11 @@
 """python -m crnn.pycaffe: scripts that say `import caffe`, in a process of their own."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 LAYER = """
@@ -20,6 +23,7 @@ class Scale(caffe.Layer):
 """
 SCRIPT = """
 import sys
+from pathlib import Path
 import caffe, caffe.draw
 from caffe import layers as L, params as P
 from caffe.proto import caffe_pb2
@@ -103,3 +107,22 @@ def test_help_and_misuse(folder):
     for arguments, words in ((["no.py"], "there is no script no.py"), (["-m"], "-m needs a module")):
         done = run(*arguments, folder=folder)
         assert (done.returncode, words in done.stderr) == (1, True)
+
+
+def test_the_readmes_example_runs(make_net, tmp_path, monkeypatch):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(import crnn.pycaffe as caffe\n.*?)```", readme, re.S)
+    net = make_net("""
+      input: "data" input_shape { dim: 10 dim: 3 dim: 227 dim: 227 }
+      layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+        convolution_param { num_output: 4 kernel_size: 11 stride: 4 } }
+      layer { name: "pool" type: "Pooling" bottom: "conv1" top: "pool"
+        pooling_param { global_pooling: true } }
+      layer { name: "prob" type: "Softmax" bottom: "pool" top: "prob" }""")
+    net.save(tmp_path / "x.caffemodel")
+    (tmp_path / "net.prototxt").rename(tmp_path / "deploy.prototxt")
+    monkeypatch.chdir(tmp_path)
+    names = {"image": np.ones((3, 227, 227))}
+    exec(example, names)
+    assert names["scores"].shape == (1, 4, 1, 1)
+    assert not names["net"].params["conv1"][1].data.any()

@@ -16,7 +16,8 @@ layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
 """
 FULLY_CONVOLUTIONAL = CLASSIFIER.replace(
     '"fc" type: "InnerProduct" bottom: "conv" top: "fc" inner_product_param { num_output: 4 }',
-    '"fc-conv" type: "Convolution" bottom: "conv" top: "fc" convolution_param { num_output: 4 kernel_size: 4 }',
+    '"fc-conv" type: "Convolution" bottom: "conv" top: "fc" '
+    "convolution_param { num_output: 4 kernel_size: 4 }",
 )
 
 
