@@ -154,14 +154,19 @@ def to_message(net):
 def save(net, path) -> None:
     """Writes a .caffemodel, or HDF5 where path ends in .h5: whole or not at all."""
     if fspath(path).endswith((".h5", ".hdf5")):
-        owned = {(id(param.owner), param.index) for param in net.params}
-        blobs = {
-            layer.name: {i: _values(b) for i, b in enumerate(layer.blobs) if (id(layer), i) in owned}
-            for layer in net.layers
-        }
-        hdf5.write_weights(path, blobs)
+        save_hdf5(net, path)
     else:
         write_binary(path, to_message(net))
+
+
+def save_hdf5(net, path) -> None:
+    """Writes HDF5 whatever the name; a blob that layers share stands under its owner alone."""
+    owned = {(id(param.owner), param.index) for param in net.params}
+    blobs = {
+        layer.name: {i: _values(b) for i, b in enumerate(layer.blobs) if (id(layer), i) in owned}
+        for layer in net.layers
+    }
+    hdf5.write_weights(path, blobs)
 
 
 def _values(blob: torch.Tensor) -> np.ndarray:

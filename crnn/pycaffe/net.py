@@ -11,7 +11,7 @@ import numpy as np
 from crnn.net import weights as weight_files
 from crnn.proto import pb
 
-from . import hdf5, mode
+from . import mode
 from .blob import Blob, ParamBlob
 from .live_net import LiveNet
 from .reshape import reshape_tops
@@ -215,9 +215,7 @@ class Net:
     def copy_from(self, weights) -> None:
         """Weights of a .caffemodel or .caffemodel.h5 for the layers of the same names."""
         self._live.push()
-        path = os.fspath(weights)
-        load = hdf5.load if path.endswith((".h5", ".hdf5")) else weight_files.load
-        load(self._live, path)
+        weight_files.load(self._live, os.fspath(weights))
 
     def share_with(self, other: "Net") -> None:
         """Uses the memory of `other`'s params, of the layers of the same names; diffs stay apart."""
@@ -230,11 +228,10 @@ class Net:
 
     def save_hdf5(self, path) -> None:
         self._live.push()
-        hdf5.save(self._live, path)
+        weight_files.save_hdf5(self._live, path)
 
     def load_hdf5(self, path) -> None:
-        self._live.push()
-        hdf5.load(self._live, path)
+        self.copy_from(path)
 
     def clear_param_diffs(self) -> None:
         self._live.clear_param_diffs()
