@@ -5,8 +5,8 @@
     net.blobs["data"].data[...] = image
     scores = net.forward()["prob"]
 
-`python -m crnn.pycaffe SCRIPT` runs a script that says `import caffe`. Only what mode is set with
-set_mode_gpu decides where nets live: the device that a solver's text names does not.
+`python -m crnn.pycaffe SCRIPT` runs a script that says `import caffe`. Nets are made on the CPU until
+set_mode_gpu is called; the solver_mode of a solver's text counts for nothing, as in pycaffe.
 """
 
 from crnn.layers.base import TYPES as _TYPES

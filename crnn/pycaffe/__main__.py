@@ -54,8 +54,9 @@ def main(argv: list[str]) -> int:
         print(f"crnn.pycaffe: there is no script {rest[0]}", file=sys.stderr)
         return 1
     install()
-    # As python does: the script's folder, or this one, is where modules are looked for first.
-    sys.path[0] = "" if how else os.path.dirname(os.path.abspath(rest[0]))
+    if not getattr(sys.flags, "safe_path", False):
+        # As python does: the script's folder, or this one, is where modules are looked for first.
+        sys.path[0] = "" if how else os.path.dirname(os.path.abspath(rest[0]))
     sys.argv = rest if not how else [how, *rest[1:]]
     if how == "-m":
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

@@ -74,7 +74,7 @@ class Net:
     def layers(self) -> list:
         """Every layer; of type Python the user's own object."""
         pairs = zip(self._live.layers, self._live.own_blobs, strict=True)
-        return [getattr(layer, "user", None) or NetLayer(layer, blobs) for layer, blobs in pairs]
+        return [layer.user if layer.type == "Python" else NetLayer(layer, blobs) for layer, blobs in pairs]
 
     @cached_property
     def _layer_names(self) -> list[str]:

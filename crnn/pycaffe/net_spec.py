@@ -46,12 +46,6 @@ class Function:
         self.in_place = self.params.pop("in_place", False)
         self.tops = tuple(Top(self, n) for n in range(self.ntop))
 
-    def to_proto(self):
-        """The NetParameter of this layer and all that it needs."""
-        spec = _Writer({})
-        spec.layer(self)
-        return spec.net()
-
 
 class _Writer:
     """Writes layers, each after those that it reads, and names what has no name: type and number."""
@@ -190,7 +184,9 @@ class Layers:
     def __getattr__(self, type_name: str):
         def layer(*bottoms, **params):
             fn = Function(type_name, bottoms, params)
-            return {0: fn, 1: fn.tops[0] if fn.tops else fn}.get(fn.ntop, fn.tops)
+            if not fn.tops:
+                return fn
+            return fn.tops if fn.ntop > 1 else fn.tops[0]
 
         return layer
 

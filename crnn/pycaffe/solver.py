@@ -41,12 +41,12 @@ class LiveLoop(Loop):
 
     def backward(self, inputs=None) -> None:
         super().backward()  # live blobs carry no graph: this looks at the loss alone
-        kept = inputs and {id(x) for x in inputs}
-        held = [p.blob for p in self.params if kept and id(p.blob) not in kept and p.blob.grad is not None]
-        diffs = [blob.grad.clone() for blob in held]
+        wanted = {id(x) for x in inputs or [param.blob for param in self.params]}
+        others = [param.blob for param in self.params if id(param.blob) not in wanted]
+        diffs = [None if blob.grad is None else blob.grad.clone() for blob in others]
         self.net.backward_layers(len(self.net.nodes) - 1, 0)
-        for blob, diff in zip(held, diffs, strict=True):
-            blob.grad.copy_(diff)
+        for blob, diff in zip(others, diffs, strict=True):
+            blob.grad = diff
 
     def update(self, some, rate: float) -> None:
         """Moves the blobs, and leaves in their diffs what was subtracted, as Caffe does."""
@@ -60,7 +60,7 @@ class LiveLoop(Loop):
 
 
 class Solver:
-    """A solver by its file. `type: None` in a subclass takes the file's own.
+    """A solver by its file; `type`, where a subclass has one, counts for more than the file's.
 
         solver = caffe.get_solver("solver.prototxt")
         solver.step(1)

@@ -56,6 +56,9 @@ def test_a_net_computes_what_caffe_does(case):
     for name, want in under(arrays, "dparam/").items():
         layer, index = name.rsplit("/", 1)
         near(net.params[layer][int(index)].diff, want, tolerance, f"d{name}")
+    shapes = {name: blob.shape for name, blob in net.blobs.items()}
+    net.reshape()
+    assert {name: blob.shape for name, blob in net.blobs.items()} == shapes
 
 
 @pytest.mark.parametrize("case", SOLVERS)
