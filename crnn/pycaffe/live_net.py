@@ -43,7 +43,7 @@ class LiveNet(Net):
     """
 
     def __init__(self, source, phase: str = "TRAIN", weights=None, stages=(), level: int = 0):
-        """As crnn.Net; Raises the same."""
+        """As crnn.Net, and raises the same."""
         problems = read(source)
         if not problems.found:
             message = problems.document.message
