@@ -45,8 +45,8 @@ class Mirror:
 class Blob(LayerBlob):
     """`data` and `diff` are float32 arrays that stay true and may be written, until the shape changes.
 
-    Nothing here is seen by autograd's version counters, for nothing that a user writes into an array is: a
-    backward takes the values that it finds, as Caffe's does.
+    Writes go by `tensor.data`, which autograd's version counters do not see, no more than what a user writes
+    into an array: a backward takes the values that it finds, as Caffe's does.
     """
 
     def __init__(self, tensor: Tensor):
@@ -99,15 +99,13 @@ class Blob(LayerBlob):
         else:
             self.gradient().data.copy_(slopes.detach())
 
-    def add_slopes(self, slopes: Tensor) -> None:
-        self.slopes().data.add_(slopes.detach())
-
     def reshape(self, *shape: int) -> None:
         """Another shape. As in Caffe the memory stays where it is large enough, with all that it holds."""
         if any(not isinstance(size, int | np.integer) or size < 0 for size in shape):
             raise ValueError(f"a blob's shape is whole numbers, at least 0, got {list(shape)}")
         if tuple(shape) != self.shape:
-            self.set(resized(self.values(), shape), resized(self.slopes(), shape))
+            slopes = None if self._diff is None else resized(self.slopes(), shape)
+            self.set(resized(self.values(), shape), slopes)
 
 
 def resized(tensor: Tensor, shape) -> Tensor:
