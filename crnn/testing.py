@@ -126,11 +126,11 @@ class LrnCase(NamedTuple):
         """The op's arguments after x."""
         return self.size, self.alpha, self.beta, self.k, self.within
 
-    def inputs(self, dtype=torch.float64, seed: int = 0) -> dict[str, Tensor]:
+    def inputs(self, dtype=torch.float64, seed: int = 0, device="cpu") -> dict[str, Tensor]:
         """x, and a gradient dy of y, in the case's order of memory."""
         rng = torch.Generator().manual_seed(seed)
         order = torch.channels_last if self.channels_last else torch.contiguous_format
-        x, dy = torch.randn(2, *self.shape, generator=rng, dtype=torch.float64).to(dtype).unbind()
+        x, dy = torch.randn(2, *self.shape, generator=rng, dtype=torch.float64).to(device, dtype).unbind()
         return {"x": x.contiguous(memory_format=order), "dy": dy.contiguous(memory_format=order)}
 
 
@@ -182,12 +182,12 @@ class UpdateCase(NamedTuple):
         """The op's arguments after history."""
         return self.rule, self.numbers, self.rate, self.decay, self.regularization, self.scale
 
-    def inputs(self, dtype=torch.float64, seed: int = 0) -> tuple[list, list, list]:
+    def inputs(self, dtype=torch.float64, seed: int = 0, device="cpu") -> tuple[list, list, list]:
         """blobs, gradients and histories, none of them negative where a rule takes their root."""
         rng = torch.Generator().manual_seed(seed)
 
         def tensors():
-            return [torch.randn(s, generator=rng, dtype=torch.float64).to(dtype) for s in self.shapes]
+            return [torch.randn(s, generator=rng, dtype=torch.float64).to(device, dtype) for s in self.shapes]
 
         history = [tensors() for _ in range(RULES[self.rule].histories)]
         return tensors(), tensors(), [[t.abs() for t in h] for h in history]

@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from crnn.ops import backends, lrn, use_backend
-from crnn.testing import LRN_TOLERANCE, LrnCase, assert_near, lrn_cases
+from crnn.testing import LRN_TOLERANCE, LrnCase, assert_near, device_of, lrn_cases
 
 COMPILED = [b for b in backends() if b != "reference"]
 SMALL = [LrnCase(w, (2, 4, 3, 5), 3, channels_last=c) for w in (False, True) for c in (False, True)]
 
 
-def value_and_gradient(case, dtype, variant=""):
-    inputs = case.inputs(dtype)
+def value_and_gradient(case, dtype, variant="", device="cpu"):
+    inputs = case.inputs(dtype, device=device)
     x = inputs["x"].requires_grad_()
     y = lrn(x, *case.numbers, variant)
     return y, *torch.autograd.grad(y, x, inputs["dy"])
@@ -35,6 +35,15 @@ def test_every_case(case, dtype, cpu_variant):
         assert_near(got, want, LRN_TOLERANCE[dtype], name)
 
 
+@pytest.mark.skipif("cuda" not in backends(), reason="needs a GPU and crnn._C_cuda")
+@pytest.mark.parametrize("dtype", LRN_TOLERANCE, ids=str)
+def test_every_case_on_a_gpu(dtype):
+    for case in lrn_cases():
+        got = value_and_gradient(case, dtype, device="cuda")
+        for name, ours, want in zip(("y", "dx"), got, definition(case, dtype), strict=True):
+            assert_near(ours, want, LRN_TOLERANCE[dtype], f"{case} {name}")
+
+
 def test_the_definition_is_torchs_across_channels():
     x = torch.randn(2, 9, 3, 4, dtype=torch.float64)
     with use_backend("reference"):
@@ -45,14 +54,15 @@ def test_the_definition_is_torchs_across_channels():
 def test_within_a_channel_by_hand(backend):
     """Of four ones, every window of 3 x 3 holds all four and five zeros: the mean square is 4/9."""
     with use_backend(backend):
-        y = lrn(torch.ones(1, 1, 2, 2, dtype=torch.float64), 3, 9.0, 0.5, 5.0, within=True)
+        ones = torch.ones(1, 1, 2, 2, dtype=torch.float64, device=device_of(backend))
+        y = lrn(ones, 3, 9.0, 0.5, 5.0, within=True)
     assert_near(y, torch.full((1, 1, 2, 2), 1 / 3, dtype=torch.float64), 1e-15)
 
 
 @pytest.mark.parametrize("case", SMALL, ids=str)
 @pytest.mark.parametrize("backend", backends())
 def test_gradcheck(backend, case):
-    x = case.inputs()["x"].requires_grad_()
+    x = case.inputs(device=device_of(backend))["x"].requires_grad_()
     with use_backend(backend):
         assert torch.autograd.gradcheck(lambda x: lrn(x, *case.numbers), x)
 
@@ -60,12 +70,13 @@ def test_gradcheck(backend, case):
 @pytest.mark.parametrize("case", SMALL, ids=str)
 @pytest.mark.parametrize("backend", COMPILED)
 def test_opcheck(backend, case):
-    torch.library.opcheck(torch.ops.crnn.lrn.default, (case.inputs()["x"].requires_grad_(), *case.numbers))
+    x = case.inputs(device=device_of(backend))["x"].requires_grad_()
+    torch.library.opcheck(torch.ops.crnn.lrn.default, (x, *case.numbers))
 
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_the_order_of_memory_stays(backend):
-    x = LrnCase(False, (2, 8, 3, 3)).inputs()["x"]
+    x = LrnCase(False, (2, 8, 3, 3)).inputs(device=device_of(backend))["x"]
     last = x.contiguous(memory_format=torch.channels_last)
     with use_backend(backend):
         assert lrn(last).is_contiguous(memory_format=torch.channels_last)
@@ -76,7 +87,7 @@ def test_the_order_of_memory_stays(backend):
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_a_gradient_of_another_order_or_an_expanded_one(backend):
-    x = LrnCase(False, (2, 8, 3, 3)).inputs()["x"].requires_grad_()
+    x = LrnCase(False, (2, 8, 3, 3)).inputs(device=device_of(backend))["x"].requires_grad_()
     with use_backend(backend):
         (want,) = torch.autograd.grad(lrn(x), x, torch.ones_like(x))
         (got,) = torch.autograd.grad(lrn(x).sum(), x)
@@ -98,7 +109,7 @@ def test_equal_bits_for_any_number_of_threads(threads, case):
 @pytest.mark.parametrize("case", SMALL, ids=str)
 @pytest.mark.parametrize("backend", COMPILED)
 def test_under_torch_func_and_compiled(backend, case):
-    x = torch.stack([case.inputs(seed=s)["x"] for s in range(3)], 1)
+    x = torch.stack([case.inputs(seed=s, device=device_of(backend))["x"] for s in range(3)], 1)
 
     def loss(x):
         return lrn(x, *case.numbers).square().sum()
@@ -113,7 +124,7 @@ def test_under_torch_func_and_compiled(backend, case):
 
 @pytest.mark.parametrize("backend", backends())
 def test_nan_stays_in_its_windows(backend):
-    x = torch.ones(1, 7, 2, 2)
+    x = torch.ones(1, 7, 2, 2, device=device_of(backend))
     x[0, 0, 0, 0] = float("nan")
     with use_backend(backend):
         assert lrn(x, 5).isnan().nonzero().tolist() == [[0, c, 0, 0] for c in range(3)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crnn.ops import backends, update, use_backend
-from crnn.testing import UPDATE_TOLERANCE, UpdateCase, assert_near, update_cases
+from crnn.testing import UPDATE_TOLERANCE, UpdateCase, assert_near, device_of, update_cases
 
 COMPILED = [b for b in backends() if b != "reference"]
 
@@ -14,9 +14,9 @@ def joined(tensors):
     return torch.cat([t.flatten() for t in tensors])
 
 
-def updated(case, dtype=torch.float64, seed=0, **options):
+def updated(case, dtype=torch.float64, seed=0, device="cpu", **options):
     """The blobs and histories after two updates with different gradients."""
-    blobs, grads, history = case.inputs(dtype, seed)
+    blobs, grads, history = case.inputs(dtype, seed, device)
     for g in (grads, [-0.5 * g for g in grads]):
         update(blobs, g, history, *case.options, **options)
     return blobs + [h for each in history for h in each]
@@ -25,9 +25,20 @@ def updated(case, dtype=torch.float64, seed=0, **options):
 @pytest.mark.parametrize("dtype", UPDATE_TOLERANCE, ids=str)
 @pytest.mark.parametrize("case", update_cases(), ids=str)
 def test_one_update_of_every_case(case, dtype, cpu_variant):
-    got, rounded = case.inputs(dtype), case.inputs(dtype)
+    check_one_update(case, dtype, variant=cpu_variant)
+
+
+@pytest.mark.skipif("cuda" not in backends(), reason="needs a GPU and crnn._C_cuda")
+@pytest.mark.parametrize("dtype", UPDATE_TOLERANCE, ids=str)
+def test_one_update_of_every_case_on_a_gpu(dtype):
+    for case in update_cases():
+        check_one_update(case, dtype, device="cuda")
+
+
+def check_one_update(case, dtype, device="cpu", variant=""):
+    got, rounded = case.inputs(dtype, device=device), case.inputs(dtype)
     blobs, grads, *history = ([t.double() for t in ts] for ts in (*rounded[:2], *rounded[2]))
-    update(*got, *case.options, variant=cpu_variant)
+    update(*got, *case.options, variant=variant)
     with use_backend("reference"):
         update(blobs, grads, history, *case.options)
     for ours, definition in zip([got[0], *got[2]], [blobs, *history], strict=True):
@@ -37,7 +48,9 @@ def test_one_update_of_every_case(case, dtype, cpu_variant):
 @pytest.mark.parametrize("backend", backends())
 def test_sgd_by_hand(backend):
     """g = 0.5 * 4 + 0.1 * 2 = 2.2; v = 0.9 * 1 + 0.1 * 2.2 = 1.12; W = 2 - 1.12."""
-    w, g, v = (torch.tensor([value], dtype=torch.float64) for value in (2.0, 4.0, 1.0))
+    w, g, v = (
+        torch.tensor([value], dtype=torch.float64, device=device_of(backend)) for value in (2.0, 4.0, 1.0)
+    )
     with use_backend(backend):
         update([w], [g], [[v]], "SGD", [0.9], rate=0.1, decay=0.1, scale=0.5)
     assert [w.item(), v.item(), g.item()] == pytest.approx([0.88, 1.12, 4.0], rel=1e-15)
@@ -45,23 +58,23 @@ def test_sgd_by_hand(backend):
 
 @pytest.mark.parametrize("backend", backends())
 def test_without_decay_an_infinite_weight_does_not_reach_its_history(backend):
-    w, v = torch.tensor([float("inf")]), torch.zeros(1)
+    w, g, v = (torch.tensor([x], device=device_of(backend)) for x in (float("inf"), 1.0, 0.0))
     with use_backend(backend):
-        update([w], [torch.ones(1)], [[v]], "SGD", [0.9], rate=0.5)
+        update([w], [g], [[v]], "SGD", [0.9], rate=0.5)
     assert v.item() == 0.5
 
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_a_gradient_or_a_blob_of_another_order_of_memory(backend):
     case = UpdateCase("Adam", shapes=((4, 3, 5, 5),))
-    want = updated(case)
+    want, where = updated(case, device=device_of(backend)), device_of(backend)
     with use_backend(backend):
-        blobs, grads, history = case.inputs()
+        blobs, grads, history = case.inputs(device=where)
         last = [g.contiguous(memory_format=torch.channels_last) for g in grads]
         for sign in (1, -0.5):
             update(blobs, [sign * g for g in last], history, *case.options)
         assert torch.equal(blobs[0], want[0])
-        blobs, grads, history = case.inputs()
+        blobs, grads, history = case.inputs(device=where)
         blobs = [b.contiguous(memory_format=torch.channels_last) for b in blobs]
         history = [[t.contiguous(memory_format=torch.channels_last) for t in h] for h in history]
         for sign in (1, -0.5):
@@ -82,17 +95,17 @@ def test_equal_bits_for_any_number_of_threads(threads, rule):
 
 @pytest.mark.parametrize("backend", backends())
 def test_autograd_sees_that_a_blob_moved(backend):
-    w = torch.nn.Parameter(torch.ones(3))
+    w = torch.nn.Parameter(torch.ones(3, device=device_of(backend)))
     loss = (w * w).sum()
     with use_backend(backend):
-        update([w], [torch.ones(3)], [[torch.zeros(3)]], "SGD", [0.0], rate=1.0)
+        update([w], [torch.ones_like(w)], [[torch.zeros_like(w)]], "SGD", [0.0], rate=1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_opcheck(backend):
-    blobs, grads, history = UpdateCase("Adam", shapes=((3, 2), (4,))).inputs()
+    blobs, grads, history = UpdateCase("Adam", shapes=((3, 2), (4,))).inputs(device=device_of(backend))
     args = (
         blobs,
         grads,
