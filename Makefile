@@ -4,6 +4,7 @@
 # make gpu     on a GPU machine: op tests, sanitizer, benchmarks, training steps, in 8 minutes
 # make oracle  the real Caffe (needs Python 3.9; ORACLE_PYTHON=...)    make parity  random nets through both
 # make pycaffe-tests CAFFE=CHECKOUT           BVLC's own tests of pycaffe, on crnn.pycaffe
+# make opencv-oracle                         our nets and weights through OpenCV 4's Caffe importer
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
 # make abi TORCH=2.10.0                       the built wheel under another torch
 #
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/cuda/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench gpu docs package abi oracle parity pycaffe-tests proto clean
+.PHONY: build demo test lint format bench gpu docs package abi oracle parity opencv-oracle pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -80,6 +81,14 @@ pycaffe-tests: $(VENV)/.dev
 	mkdir -p build/pycaffe
 	cd build/pycaffe && GLOG_minloglevel=2 $(abspath $(BIN))/python -m crnn.pycaffe -m pytest -q -W ignore \
 	  -p no:cacheprovider $(abspath $(CAFFE))/python/caffe/test
+
+opencv-oracle: $(VENV)/.dev build/opencv/.built
+	$(BIN)/python -m tests.parity.opencv --write tests/parity/OPENCV.md
+
+build/opencv/.built:
+	$(PYTHON) -m venv build/opencv
+	build/opencv/bin/python -m pip install -q "opencv-python-headless>=4.14,<5"
+	@touch $@
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/build.py build/docs
