@@ -171,7 +171,10 @@ class LmdbReader:
 
     def read(self, i: int) -> bytes:
         """The value of record i."""
-        key = self.key(i)
+        return self.get(self.key(i))
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, None if there is none."""
         with self._errors():
             database = self._database()
             with _calls, database.env.begin() as txn:

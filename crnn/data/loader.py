@@ -19,42 +19,73 @@ from crnn.data.transformer import VIEWS, Transformer
 
 
 class Records:
-    """The decoded records of a database, all of one shape [C, H, W].
+    """The decoded records of a database, all of one shape [C, H, W], each with its label.
+
+    With `label_source`, a database of label maps, a record's label is the map uint8 [1, H, W] of its key.
 
     Raises OSError as LmdbReader does; ValueError naming the key for a record that cannot be decoded or
     differs in shape from the first, and for a database without records.
     """
 
-    def __init__(self, source, color: bool | None = None):
+    def __init__(self, source, color: bool | None = None, label_source: str = ""):
         self.reader = LmdbReader(source)
         self.color = color
         if not len(self.reader):
             raise ValueError(f"{source} holds no records: convert the data again")
         first, _ = self._decode(*next(self.reader.items()))
         self.shape, self.dtype = first.shape, first.dtype
+        self.maps = Records(label_source) if label_source else None
+        if self.maps and (self.maps.shape != (1, *self.shape[1:]) or self.maps.dtype != np.uint8):
+            raise ValueError(
+                f"{label_source} holds {self.maps.dtype} {self.maps.shape}, for images {self.shape} it must "
+                f"be uint8 {(1, *self.shape[1:])}: convert both to one size"
+            )
 
     def __len__(self) -> int:
         return len(self.reader)
 
     def batch(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1 as (images [n, C, H, W], labels int64 [n]); IndexError past the end."""
+        """Records start .. start+n-1 as `collect` gives them; IndexError past the end."""
         if start < 0 or start + n > len(self):
             raise IndexError(f"{self.reader.path}: records {start} to {start + n - 1} of {len(self)}")
         return self.collect(self.reader.items(start), n)
 
     def collect(self, items: Iterator[tuple[bytes, bytes]], n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next n of `items`, (key, value) pairs, as (images [n, C, H, W], labels int64 [n])."""
+        """The next n of `items`, (key, value) pairs, as (images [n, C, H, W], labels int64 [n]).
+
+        With a label_source the labels are maps, uint8 [n, 1, H, W].
+        """
         images, labels = np.empty((n, *self.shape), self.dtype), np.empty(n, np.int64)
+        maps = np.empty((n, *self.maps.shape), np.uint8) if self.maps else None
         for i in range(n):
             key, value = next(items)
             image, labels[i] = self._decode(key, value)
+            if self.maps:
+                maps[i] = self.maps.of_key(key)
             if image.shape != self.shape or image.dtype != self.dtype:
                 raise ValueError(
                     f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
                     f"{self.dtype} {self.shape}; convert them to one size"
                 )
             images[i] = image
-        return images, labels
+        return images, labels if maps is None else maps
+
+    def of_key(self, key: bytes) -> np.ndarray:
+        """The record [C, H, W] of a key. Raises ValueError if there is none or it has another shape."""
+        value = self.reader.get(key)
+        if value is None:
+            raise ValueError(
+                f"{self.reader.path}: there is no record {key!r}; convert images and maps together"
+            )
+        record, _ = self._decode(key, value)
+        if record.shape != self.shape:
+            raise ValueError(f"{self.reader.path}: record {key!r} is {record.shape}, the first {self.shape}")
+        return record
+
+    def close(self) -> None:
+        self.reader.close()
+        if self.maps:
+            self.maps.close()
 
     def endless(self, start: int) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) from record `start` on, round and round."""
@@ -140,6 +171,8 @@ def endless(count: int, shuffle: bool, seed: int, place: int) -> Iterator[int]:
 class BatchLoader(Loader):
     """Gives batches (data float32 [N, C, h, w], label float32 [N]) of a database from `next()`.
 
+    With `label_source`, a database of label maps, the label is float32 [N, 1, h, w], cut as its image.
+
     The random draws of a batch depend on `seed` and `position` alone, so the same two give the same batch.
     `rand_skip` starts the first pass at a random one of the first `rand_skip` records.
 
@@ -147,11 +180,15 @@ class BatchLoader(Loader):
     from `next()` for a record further on, naming its key.
     """
 
-    def __init__(self, source, batch_size, transform_param, phase, seed=None, rand_skip=0, prefetch=4):
+    def __init__(
+        self, source, batch_size, transform_param, phase, seed=None, rand_skip=0, prefetch=4, label_source=""
+    ):
         super().__init__(batch_size, seed, prefetch)
-        self.source = Records(source, color_of(transform_param))
+        self.source = Records(source, color_of(transform_param), label_source)
         self.transformer = Transformer(transform_param, phase, self.source.shape)
-        self.top_shapes = [(batch_size, *self.transformer.top_shape), (batch_size,)]
+        shape = self.transformer.top_shape
+        labels = (batch_size, 1, *shape[1:]) if label_source else (batch_size,)
+        self.top_shapes = [(batch_size, *shape), labels]
         self.skip = random_skip(rand_skip, self.seed)
 
     def __len__(self) -> int:
@@ -159,13 +196,13 @@ class BatchLoader(Loader):
         return len(self.source)
 
     def records(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1, untransformed: (images [n, C, H, W], labels int64 [n])."""
+        """Records start .. start+n-1, untransformed, as `Records.collect` gives them."""
         return self.source.batch(start, n)
 
     def close(self) -> None:
         """Ends the thread and closes the database; a later `next()` goes on where this one stopped."""
         super().close()
-        self.source.reader.close()
+        self.source.close()
 
     def _batches(self):
         return _batches(self.source, self.skip, self.transformer, self.batch_size, self.seed, self.position)
@@ -184,7 +221,10 @@ def _batches(source: Records, skip: int, transformer: Transformer, batch_size, s
         if transformer.views:
             passes, records = np.divmod(skip + position + np.arange(batch_size), count)
             turns = first[records] + passes
-        data = transformer(images, np.random.default_rng([seed, position]), turns)
+        draw = transformer.draw(batch_size, np.random.default_rng([seed, position]), turns)
+        data = transformer.apply(images, draw)
+        if source.maps:
+            labels = transformer.apply_to_maps(labels, draw)
         position += batch_size
         yield position, data, labels.astype(np.float32)
 

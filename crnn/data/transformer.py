@@ -1,17 +1,27 @@
 """DataTransformer: crop, mirror, mean and scale of `transform_param`; the only preprocessing there is.
 
 Caffe: src/caffe/data_transformer.cpp. A value is (pixel - mean at its place in the whole record) * scale;
-crop and mirror only choose and move values.
+crop and mirror only choose and move values. Rotation and scaling (ours) come before them.
 """
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 
+from crnn.data import warp
 from crnn.proto import pb
 from crnn.proto.blobs import read_mean
 
 VIEWS = 10
+
+
+class Draw(NamedTuple):
+    """How each record of a batch is seen: (mirrored, row, column) of its crop, None for the centre of all;
+    before that the affine maps [B, 2, 3] it is warped by, None for none."""
+
+    places: list[tuple[bool, int, int]] | None = None
+    warps: np.ndarray | None = None
 
 
 class Transformer:
@@ -30,6 +40,12 @@ class Transformer:
             raise ValueError(f"train_views: {VIEWS} holds the mirrored views: remove mirror")
         if crop > min(H, W):
             raise ValueError(f"crop_size {crop} is larger than the records, {H} x {W}")
+        if param.rotation < 0 or param.scaling < 1:
+            raise ValueError(
+                f"rotation must be at least 0, scaling at least 1: got {param.rotation:g}, {param.scaling:g}"
+            )
+        self.warps = phase == pb.TRAIN and (param.rotation > 0 or param.scaling > 1)
+        self.rotation, self.scaling = param.rotation, param.scaling
         self.top_shape = (C, crop or H, crop or W)
         self.mirrors = param.mirror  # in any phase, as in Caffe
         self.crops = crop > 0 and phase == pb.TRAIN
@@ -41,21 +57,41 @@ class Transformer:
 
         With train_views: 10, record b gives view `turns[b]` mod 10 (its caller counts the passes).
         """
-        top = self._empty_top(images)
+        return self.apply(images, self.draw(len(images), rng, turns))
+
+    def draw(self, count: int, rng: np.random.Generator, turns=None) -> Draw:
+        """What `__call__` draws for `count` records."""
+        if self.views and turns is None:
+            raise ValueError("train_views works with Data layers only: remove it")
+        places = None
         if self.views:
-            if turns is None:
-                raise ValueError("train_views works with Data layers only: remove it")
-            for image, turn, out in zip(images, turns, top, strict=True):
-                self._cut(image, *self._place(turn % VIEWS), out)
-            return top
-        if not (self.mirrors or self.crops):
+            places = [self._place(turn % VIEWS) for turn in turns]
+        elif self.mirrors or self.crops:
+            # An image draws in Caffe's order: mirrored or not, then the row, then the column.
+            first, last = ((0, 0), self._last()) if self.crops else (self._centre(), self._centre())
+            places = rng.integers((0, *first), (int(self.mirrors), *last), (count, 3), endpoint=True).tolist()
+        warps = warp.draw(rng, count, self.shape, self.rotation, self.scaling) if self.warps else None
+        return Draw(places, warps)
+
+    def apply(self, images: np.ndarray, draw: Draw) -> np.ndarray:
+        """float32 [B, C, h, w] of records [B, C, H, W] as drawn."""
+        top = self._empty_top(images)
+        if draw.warps is not None:
+            images = [warp.warp(image, matrix) for image, matrix in zip(images, draw.warps, strict=True)]
+        if draw.places is None and draw.warps is None:
             return self._cut(images, False, *self._centre(), top)
-        # An image draws in Caffe's order: mirrored or not, then the row, then the column.
-        first, last = ((0, 0), self._last()) if self.crops else (self._centre(), self._centre())
-        draws = rng.integers((0, *first), (int(self.mirrors), *last), (len(images), 3), endpoint=True)
-        for image, (mirrored, y, x), out in zip(images, draws.tolist(), top, strict=True):
+        places = draw.places or [(False, *self._centre())] * len(top)
+        for image, (mirrored, y, x), out in zip(images, places, top, strict=True):
             self._cut(image, mirrored, y, x, out)
         return top
+
+    def apply_to_maps(self, maps: np.ndarray, draw: Draw) -> np.ndarray:
+        """uint8 [B, 1, h, w] of the records' label maps [B, 1, H, W], seen as the records themselves."""
+        if draw.warps is not None:
+            maps = [warp.warp_map(labels, matrix) for labels, matrix in zip(maps, draw.warps, strict=True)]
+        places = draw.places or [(False, *self._centre())] * len(maps)
+        seen = [self._window(labels, *place) for labels, place in zip(maps, places, strict=True)]
+        return np.stack(seen) if seen else np.empty((0, 1, *self.top_shape[1:]), np.uint8)
 
     def view(self, images: np.ndarray, v: int) -> np.ndarray:
         """View v of ten, float32 [B, C, h, w]: the corners TL, TR, BL, BR, the centre; then these mirrored.
@@ -66,7 +102,10 @@ class Transformer:
 
     def crop(self, images: np.ndarray, v: int) -> np.ndarray:
         """The pixels that view v is made of, as they are in the records: [B, C, h, w], for the eye."""
-        mirrored, y, x = self._place(v)
+        return self._window(images, *self._place(v))
+
+    def _window(self, images: np.ndarray, mirrored: bool, y: int, x: int) -> np.ndarray:
+        """The pixels [..., h, w] at one place of [..., H, W], a view."""
         cut = images[..., y : y + self.top_shape[1], x : x + self.top_shape[2]]
         return cut[..., ::-1] if mirrored else cut
 

@@ -35,7 +35,8 @@ def shapes_of(messages) -> list[Shape]:
 class Data(Source):
     """Batches of an LMDB of Datum records, in key order, over and over.
 
-    top[0]: images [N, C, h, w] after transform_param.    top[1] (optional): labels [N].
+    top[0]: images [N, C, h, w] after transform_param.    top[1] (optional): labels [N]; with label_source
+    their maps [N, 1, h, w].
     forward gives numpy arrays: the net places them on its device.
     """
 
@@ -62,6 +63,7 @@ class Data(Source):
             param.phase,
             seed=torch.randint(2**31, ()).item(),  # so torch.manual_seed decides the crops and mirrors too
             rand_skip=p.rand_skip,
+            label_source=p.label_source,
         )
         self.top_shapes = [tuple(shape) for shape in self.loader.top_shapes[: len(param.top)]]
 

@@ -74,6 +74,15 @@ def poly(param, iteration, current_step):
     return param.base_lr * (1 - iteration / param.max_iter) ** param.power, current_step
 
 
+@register("restart", "restart_period", "restart_floor")
+def restart(param, iteration, current_step):
+    """From base_lr by equal factors to restart_floor, the last rate of each restart_period (Xie 2016,
+    appendix A.2, which leaves the shape of the fall open)."""
+    period = param.restart_period
+    fall = (param.restart_floor / param.base_lr) ** (1 / max(period - 1, 1))
+    return param.base_lr * fall ** (iteration % period), current_step
+
+
 @register("sigmoid")
 def sigmoid(param, iteration, current_step):
     return param.base_lr / (1 + math.exp(-param.gamma * (iteration - param.stepsize))), current_step

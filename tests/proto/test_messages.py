@@ -74,6 +74,9 @@ def test_every_field_below_2000_is_caffes_and_ours_are_above():
         "SolverParameter.restart_period",
         "SolverParameter.restart_floor",
         "TransformationParameter.train_views",
+        "TransformationParameter.rotation",
+        "TransformationParameter.scaling",
+        "DataParameter.label_source",
     }
     whole = [m for m in messages() if m.name.startswith(OURS)]
     assert all(field.number >= 2000 for m in whole for field in m.fields)

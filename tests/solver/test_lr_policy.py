@@ -37,6 +37,15 @@ def test_poly_reaches_zero_at_max_iter():
     assert rates(5, lr_policy="poly", power=1, max_iter=4)[0] == [0.5, 0.375, 0.25, 0.125, 0]
 
 
+def test_restart_falls_by_equal_factors_and_starts_again():
+    found, _ = rates(7, lr_policy="restart", restart_period=3, restart_floor=0.125)
+    assert found == pytest.approx([0.5, 0.25, 0.125] * 2 + [0.5], rel=1e-12)
+
+
+def test_a_restart_in_each_iteration_never_falls():
+    assert rates(3, lr_policy="restart", restart_period=1, restart_floor=0.1)[0] == [0.5, 0.5, 0.5]
+
+
 def test_sigmoid_is_half_at_stepsize():
     found, _ = rates(5, lr_policy="sigmoid", gamma=-2, stepsize=2)
     assert found[2] == 0.25
@@ -59,8 +68,9 @@ def test_multistep_rises_by_one_a_call_even_past_several_stepvalues():
     "fields, message",
     [
         ({"lr_policy": "multstep"}, "unknown lr_policy 'multstep'; did you mean 'multistep'?"),
-        ({}, "unknown lr_policy ''; known: fixed, step, exp, inv, multistep, poly, sigmoid"),
+        ({}, "unknown lr_policy ''; known: fixed, step, exp, inv, multistep, poly, restart, sigmoid"),
         ({"lr_policy": "step"}, "lr_policy 'step' needs stepsize > 0, got 0"),
+        ({"lr_policy": "restart", "restart_period": 9}, "lr_policy 'restart' needs restart_floor > 0, got 0"),
         ({"lr_policy": "poly"}, "lr_policy 'poly' needs max_iter > 0, got 0"),
     ],
 )
