@@ -153,7 +153,9 @@ def predict(net: Net, transformer: Transformer, images: np.ndarray, views: int =
 
 def feed(net: Net, images) -> None:
     """A forward on images [N, C, h, w], as the net takes them; labels, which no score depends on, are 0."""
-    net(**dict(zip(image_node(net).tops, (images, np.zeros(len(images), np.float32)), strict=False)))
+    node = image_node(net)
+    labels = [np.zeros((len(images), *shape[1:]), np.float32) for shape in node.layer.top_shapes[1:]]
+    net(**dict(zip(node.tops, (images, *labels), strict=True)))
 
 
 def data_node(net: Net) -> Node:
@@ -174,10 +176,11 @@ def image_node(net: Net) -> Node:
     return nodes[0]
 
 
-def score_blob(net: Net) -> tuple[str, bool]:
+def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
     """The blob that holds the class scores, and whether these are probabilities already.
 
-    It is what the last Softmax makes, else what the last SoftmaxWithLoss or Accuracy reads.
+    It is what the last Softmax makes, else what the last SoftmaxWithLoss or Accuracy reads: [N, n], with
+    `maps` [N, n, h, w].
     """
     last = {node.param.type: node for node in net.nodes}
     if "Softmax" in last:
@@ -187,8 +190,9 @@ def score_blob(net: Net) -> tuple[str, bool]:
     else:
         raise ValueError(f"net {net.name!r} has no Softmax, SoftmaxWithLoss or Accuracy: nothing to score by")
     shape = net.shapes[name]
-    if len(shape) < 2 or np.prod(shape[2:]) != 1:
-        raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not one score a class")
+    if len(shape) != 4 if maps else len(shape) < 2 or np.prod(shape[2:]) != 1:
+        wanted = "a map of scores" if maps else "one score"
+        raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not {wanted} a class")
     return name, normalised
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crnn.experiments.evaluate import Evaluation
+from crnn.experiments import segment
+from crnn.experiments.measures import Scores
 from crnn.experiments.spec import Experiment, is_trained
 from crnn.experiments.steps import (
     NET,
@@ -119,8 +120,8 @@ class Job:
     def done(self) -> bool:
         return self.placed and all(step.done for step in self.steps())
 
-    def scores(self, views: int) -> Evaluation:
-        return Evaluation.load(scores_of(self.folder, views))
+    def scores(self, views: int) -> Scores:
+        return segment.load(scores_of(self.folder, views))
 
     def prune(self, kept: int = KEPT) -> None:
         """Removes whole snapshots but the newest `kept`: a long training would fill the disk with them."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from crnn.experiments.jobs import Job
+from crnn.experiments.measures import score
 from crnn.experiments.run import Chain, iterations
-from crnn.experiments.table import score
 from crnn.report.page import duration
 
 EVERY = 2.0  # seconds between looks at the jobs' rows

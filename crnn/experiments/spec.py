@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crnn.data.transformer import VIEWS
+from crnn.experiments.measures import MEASURES
 from crnn.proto import pb
 from crnn.proto.text import Document, PrototxtError, load
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.proto.variants import remove_layers, replace, replace_layers
 
-MEASURES = {
-    "top1_error": "top-1 error",
-    "top5_error": "top-5 error",
-    "top1_accuracy": "top-1 accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "mean_class_accuracy": "mean class accuracy",
-}
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a net: it names a folder
 
 
@@ -29,7 +23,7 @@ class Way:
     views: int
 
     def __str__(self) -> str:
-        return f"{MEASURES[self.measure]}, {self.views} view{'s' if self.views > 1 else ''}"
+        return f"{MEASURES[self.measure].title}, {self.views} view{'s' if self.views > 1 else ''}"
 
 
 class Experiment:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from crnn.experiments import manifest, results
-from crnn.experiments.evaluate import Evaluation
 from crnn.experiments.jobs import Job
+from crnn.experiments.measures import score
 from crnn.experiments.spec import Experiment, Way
 from crnn.experiments.statistics import Mean, mean, paired
 from crnn.experiments.steps import SOLVER, weights_of
@@ -23,14 +23,6 @@ INTERVALS = (
     "speak of other seeds on these test records."
 )
 SEVERAL = "Of {n} such intervals, about {k:.1f} would miss zero by chance if no net differed from {baseline}."
-
-
-def score(evaluation: Evaluation, measure: str) -> float:
-    """In percent."""
-    if measure == "mean_class_accuracy":
-        return 100 * evaluation.mean_class_accuracy
-    share = evaluation.top(int(measure[3]))
-    return 100 * (1 - share if measure.endswith("_error") else share)
 
 
 def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Comparison:

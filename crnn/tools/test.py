@@ -2,12 +2,17 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 
+from crnn.experiments.evaluate import Evaluation, evaluate
+from crnn.experiments.segment import Segmentation, has_maps, segment
 from crnn.net import weights
 from crnn.net.net import Net
+from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
+from crnn.proto.text import parse
 from crnn.solver.events import Note, Output, outputs_of
 from crnn.solver.log import GlogLines, number, with_loss
 from crnn.tools import flags
@@ -15,9 +20,11 @@ from crnn.tools import flags
 EXAMPLES = """examples:
   crnn test -model train_val.prototxt -weights crnn_iter_450000.caffemodel -iterations 1000
   crnn test -model train_val.prototxt -weights crnn_iter_450000.caffemodel --all --views 10
+  crnn test -model fcn8s.prototxt -weights fcn8s.caffemodel --all --crf "iterations: 5"
 
 Without --all the first ITERATIONS batches are run and averaged, as Caffe does; with it every record of the
-TEST Data layer counts exactly once."""
+TEST Data layer counts exactly once. Of a net with label maps (data_param.label_source) every pixel counts
+once, but those of label 255."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +62,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="with --all: counts as CSV, a row a true class, a column an answer",
     )
+    parser.add_argument(
+        "--crf",
+        nargs="?",
+        const="",
+        metavar="TEXT",
+        help="label maps: refine the answers by a dense CRF; TEXT has fields of CrfParameter",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="label maps: the classes' names, one a line")
     return parser
 
 
@@ -68,9 +83,8 @@ def main(argv: list[str]) -> int:
     if report.filled:  # layers without trained weights: the scores mean little
         log(Note("weights.py", str(report)))
     if arguments.all or arguments.views > 1:
-        exact(net, arguments.views, arguments.save, arguments.confusion)
-    elif arguments.save or arguments.confusion:
-        flag = "save" if arguments.save else "confusion"
+        exact(net, arguments)
+    elif flag := next((f for f in ("save", "confusion", "crf") if getattr(arguments, f) is not None), None):
         raise ValueError(f"--{flag} is of all records: give --all or --views 10 with it")
     else:
         batches(net, arguments.iterations, log)
@@ -95,11 +109,9 @@ def batches(net: Net, iterations: int, log: GlogLines) -> None:
         log(Note("caffe.cpp:321", with_loss(Output(output.name, total / iterations, output.weight))))
 
 
-def exact(net: Net, views: int, save: str | None, confusion: str | None) -> None:
+def exact(net: Net, arguments: argparse.Namespace) -> None:
     """Prints the exact scores over all records, and saves what they are made of."""
     from tqdm import tqdm
-
-    from crnn.experiments.evaluate import evaluate
 
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), leave=False) as bar:
 
@@ -107,15 +119,50 @@ def exact(net: Net, views: int, save: str | None, confusion: str | None) -> None
             bar.total = total
             bar.update(done - bar.n)
 
-        result = evaluate(net, views, progress)
-    classes = result.probabilities.shape[1]
-    print(f"{len(result.labels)} records, {views} view{'s' if views > 1 else ''}, {classes} classes")
+        if has_maps(net):
+            if arguments.views > 1:
+                raise ValueError("label maps are tested with 1 view: remove --views")
+            result = segment(net, crf_of(arguments.crf), progress)
+        elif arguments.crf is not None:
+            raise ValueError(f"--crf is of label maps, net {net.name!r} has a label an image")
+        else:
+            result = evaluate(net, arguments.views, progress)
+    if isinstance(result, Evaluation):
+        print_classes(result)
+    else:
+        print_maps(result, arguments.labels)
+    if arguments.save:
+        result.save(arguments.save)
+    if arguments.confusion:
+        rows = [",".join(map(str, row)) for row in result.confusion.tolist()]
+        write_bytes(arguments.confusion, "".join(f"{row}\n" for row in rows).encode())
+
+
+def crf_of(text: str | None) -> pb.CrfParameter | None:
+    """The CrfParameter of --crf. Raises PrototxtError with the place of a mistake."""
+    return None if text is None else parse(text, pb.CrfParameter, "--crf").message
+
+
+def print_classes(result: Evaluation) -> None:
+    views = f"{result.views} view{'s' if result.views > 1 else ''}"
+    print(f"{len(result.labels)} records, {views}, {result.classes} classes")
     for k in (1, 5):
-        if k < classes:
+        if k < result.classes:
             print(f"top-{k} accuracy {100 * result.top(k):.2f} %")
     print(f"mean class accuracy {100 * result.mean_class_accuracy:.2f} %")
-    if save:
-        result.save(save)
-    if confusion:
-        rows = [",".join(map(str, row)) for row in result.confusion.tolist()]
-        write_bytes(confusion, "".join(f"{row}\n" for row in rows).encode())
+
+
+def print_maps(result: Segmentation, labels: str | None) -> None:
+    """The measures of a Segmentation, then a line a class."""
+    names = Path(labels).read_text(encoding="utf-8").splitlines() if labels else []
+    if labels and len(names) != result.classes:
+        raise ValueError(f"{labels} has {len(names)} names, the net {result.classes} classes")
+    print(f"{len(result.keys)} records, {result.confusion.sum():,} pixels, {result.classes} classes")
+    print(f"mean IoU {100 * result.mean_iou:.2f} %")
+    print(f"pixel accuracy {100 * result.pixel_accuracy:.2f} %")
+    print(f"mean class accuracy {100 * result.mean_class_accuracy:.2f} %")
+    print(f"{'class':<16}{'IoU':>9}{'accuracy':>11}{'pixels':>14}")
+    pixels = result.confusion.sum(1)
+    for i, (iou, right) in enumerate(zip(result.iou(), result.per_class(), strict=True)):
+        name = names[i] if names else str(i)
+        print(f"{name:<16}{100 * iou:>7.2f} %{100 * right:>9.2f} %{pixels[i]:>14,}")

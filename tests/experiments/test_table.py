@@ -9,8 +9,9 @@ import pytest
 from crnn.experiments import manifest
 from crnn.experiments.evaluate import Evaluation
 from crnn.experiments.jobs import jobs_of
+from crnn.experiments.measures import score
 from crnn.experiments.spec import Experiment
-from crnn.experiments.table import comparison, score
+from crnn.experiments.table import comparison
 from crnn.net import weights
 from crnn.net.net import Net
 from crnn.report.comparison import markdown, page

@@ -41,7 +41,7 @@ WIRE = {
     "param=1001 blob_share_mode=1002",
 }
 #: What our own messages' names begin with.
-OURS = ("SpatialRNNParameter", "Experiment", "SvmParameter", "PaperFigureParameter")
+OURS = ("SpatialRNNParameter", "Experiment", "SvmParameter", "PaperFigureParameter", "CrfParameter")
 LAYER_PARAMS = """
 transform loss accuracy argmax concat contrastive_loss convolution data dropout dummy_data eltwise
 exp hdf5_data hdf5_output hinge_loss image_data infogain_loss inner_product lrn memory_data mvn
