@@ -10,7 +10,11 @@ more than a fifth of the picture without terrain, are left out. Windows overlap,
 and so do maps that are one landscape for other numbers of players or in other weather: of the 53 landscapes,
 by name, the third of every four goes to the test.
 
-Writes OUT/train_lmdb and OUT/test_lmdb, both shuffled, and OUT/labels.txt.
+With --maps each scene also has a label map, the terrain of every pixel: the five and embellishments, forest,
+rough, village and castle; 255, not counted, for all else.
+
+Writes OUT/train_lmdb and OUT/test_lmdb, both shuffled, and OUT/labels.txt; with --maps OUT/train_maps_lmdb,
+OUT/test_maps_lmdb of the same keys, and OUT/map_labels.txt.
 
   crnn data convert wesnoth-scenes data/wesnoth
 """
@@ -33,6 +37,7 @@ from crnn.data_tools._write import Database
 
 NAME = "wesnoth-scenes"
 CLASSES = ("water", "flat", "desert", "frozen", "cave")
+MAP_CLASSES = (*CLASSES, "embellishments", "forest", "rough", "village", "castle")
 PACKAGE = "wesnoth-1.16-data"
 INSTALLED = Path("/usr/share/games/wesnoth/1.16/data")
 WINDOW, REDUCED = 432, 4
@@ -45,13 +50,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write in")
     parser.add_argument("--source", type=Path, metavar="DIR", help="Wesnoth's data folder")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keeps downloads (default OUT/download)")
+    parser.add_argument("--maps", action="store_true", help="databases of label maps, too")
     parser.set_defaults(shuffle=True)
 
 
 def databases(args: argparse.Namespace) -> list[Database]:
     data = obtain(args.source, args.cache or args.out / "download")
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    for file, names in [("labels.txt", CLASSES), ("map_labels.txt", MAP_CLASSES)][: 1 + args.maps]:
+        (args.out / file).write_text("".join(f"{name}\n" for name in names))
     found: dict[str, list[Record]] = {"train": [], "test": []}
     terrains = Terrains(data)
     paths = sorted((data / "multiplayer" / "maps").glob("*.map"))
@@ -59,7 +66,11 @@ def databases(args: argparse.Namespace) -> list[Database]:
     for number, path in enumerate(paths):
         part = "test" if landscapes.index(landscape(path)) % TEST_EVERY == TEST_PLACE else "train"
         found[part] += scenes(path, terrains, number)
-    return [Database(args.out / f"{part}_lmdb", found[part], classes=len(CLASSES)) for part in found]
+    made = [Database(args.out / f"{part}_lmdb", found[part], classes=len(CLASSES)) for part in found]
+    if args.maps:
+        kinds = {"beside": True, "map_classes": len(MAP_CLASSES)}
+        made += [Database(args.out / f"{part}_maps_lmdb", found[part], **kinds) for part in found]
+    return made
 
 
 def landscape(path: Path) -> str:
@@ -68,8 +79,13 @@ def landscape(path: Path) -> str:
 
 
 def scenes(path: Path, terrains: Terrains, seed: int) -> Iterator[Record]:
-    """The labelled windows of a map, named MAP_ROW_COLUMN."""
+    """The labelled windows of a map, named MAP_ROW_COLUMN, each with its label map."""
     import cv2
+
+    classes = np.full(NONE + 1, NONE, np.uint8)  # of a terrain group
+    for i, name in enumerate(MAP_CLASSES):
+        if name in terrains.groups:
+            classes[terrains.groups.index(name)] = i
 
     codes = read_map(path.read_text(encoding="utf-8", errors="replace"))
     if len(codes) < WINDOW // 54:
@@ -83,7 +99,8 @@ def scenes(path: Path, terrains: Terrains, seed: int) -> Iterator[Record]:
             name = terrains.groups[counts[:NONE].argmax()] if counts[:NONE].any() else ""
             if name in CLASSES and counts[NONE] <= 0.2 * WINDOW**2 and counts[:NONE].max() > counts[NONE]:
                 image = cv2.resize(picture[window], (small, small), interpolation=cv2.INTER_AREA)
-                yield Record(f"{path.stem}_{y:04d}_{x:04d}", image, CLASSES.index(name))
+                labels = classes[groups[window]][REDUCED // 2 :: REDUCED, REDUCED // 2 :: REDUCED]
+                yield Record(f"{path.stem}_{y:04d}_{x:04d}", image, CLASSES.index(name), labels)
 
 
 def obtain(source: Path | None, cache: Path) -> Path:

@@ -138,3 +138,25 @@ def test_the_debian_package_where_nothing_is_there(data, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "download" / "core" / "terrain.cfg").exists()
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert wesnoth_scenes.main([str(tmp_path / "again"), "--cache", str(tmp_path / "out" / "download")]) == 0
+
+
+def test_label_maps_tell_the_terrain_of_each_pixel(data, tmp_path, contents):
+    """Water and grass, alone and with a forest that leaves the upper half of a hexagon free."""
+    for name, code in (("A", "Wo"), ("B", "Wo^Fp"), ("C", "Gg"), ("D", "Gg^Fp")):
+        put_map(data, name, code)
+    out = tmp_path / "out"
+    assert wesnoth_scenes.main([str(out), "--source", str(data), "--maps"]) == 0
+    assert (out / "map_labels.txt").read_text().splitlines() == list(wesnoth_scenes.MAP_CLASSES)
+    seen = {}
+    for part in ("train", "test"):
+        images, maps = contents(out / f"{part}_lmdb"), contents(out / f"{part}_maps_lmdb")
+        assert [key for key, _ in images] == [key for key, _ in maps]
+        for (key, image), (_, labels) in zip(images, maps, strict=True):
+            pixels = np.frombuffer(image.data, np.uint8).reshape(3, 108, 108)
+            classes = np.frombuffer(labels.data, np.uint8).reshape(108, 108)
+            seen.setdefault(key[9], set()).update(np.unique(classes).tolist())
+            for (b, g, r), label in {(200, 0, 0): 0, (0, 200, 0): 1, (0, 0, 250): 6}.items():
+                pure = (pixels == np.array([b, g, r])[:, None, None]).all(0)
+                assert not pure.any() or (classes[pure] == label).mean() > 0.95
+    assert wesnoth_scenes.MAP_CLASSES.index("forest") == 6
+    assert seen == {"A": {0}, "B": {0, 6}, "C": {1}, "D": {1, 6}}
