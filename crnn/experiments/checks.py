@@ -52,7 +52,10 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
             found.append(
                 f"{path}, which nets read, is not there, and no command of {experiment.name} makes it"
             )
-    for path in sorted({job.weights for job in jobs if job.weights}):
+    for job in jobs:
+        if job.source and job.source not in jobs and not job.source.done:
+            found.append(f"{job} starts from the weights of {job.source}, which is not done: run it too")
+    for path in sorted({job.weights for job in jobs if job.weights and not job.source}):
         if not Path(path).exists():
             found.append(f"{path}, the weights that nets start from, is not there")
     return list(dict.fromkeys(found))
@@ -61,10 +64,8 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
 def read_by(job: Job) -> set[str]:
     """The databases and mean files of a job's net."""
     layers = job.experiment.net_text(job.net).layer
-    paths = {layer.data_param.source for layer in layers} | {
-        layer.transform_param.mean_file for layer in layers
-    }
-    return paths - {""}
+    fields = [(one.data_param, one.transform_param) for one in layers]
+    return {path for data, t in fields for path in (data.source, data.label_source, t.mean_file)} - {""}
 
 
 def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParameter:
@@ -76,8 +77,10 @@ def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParamete
             continue
         crop, batch = layer.transform_param.crop_size, layer.data_param.batch_size
         C, H, W = record_shape(layer.data_param.source, experiment)
+        h, w = crop or H, crop or W
+        labels = (batch, 1, h, w) if layer.data_param.label_source else (batch,)
         layer.type = "DummyData"
-        shapes = [(batch, C, crop or H, crop or W), (batch,)][: len(layer.top)]
+        shapes = [(batch, C, h, w), labels][: len(layer.top)]
         for shape in shapes:
             layer.dummy_data_param.shape.add(dim=shape)
             layer.dummy_data_param.data_filler.add(type="constant")

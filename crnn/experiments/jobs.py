@@ -1,7 +1,7 @@
 """One job of an experiment: a net and a seed, in a folder of its own with the texts it is made by."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crnn.experiments import segment
@@ -22,6 +22,7 @@ from crnn.proto import pb
 from crnn.proto.text import dump
 
 KEPT = 2  # snapshots of a running training
+CRF = "crf.prototxt"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Job:
     train_val.prototxt, solver.prototxt   the effective texts
     NET_iter_N.caffemodel, ...            snapshots
     views_1.npz, views_10.npz             the scores of all test records
+    crf.prototxt                          what refines the scores, if the net has one
     log.txt, manifest.json                what the commands said, and what they ran on
     """
 
@@ -51,6 +53,11 @@ class Job:
     def trained(self) -> bool:
         return is_trained(self.net)
 
+    @property
+    def source(self) -> "Job | None":
+        """The job whose trained weights this one starts from."""
+        return replace(self, name=self.net.from_net) if self.net.from_net else None
+
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
 
@@ -59,6 +66,8 @@ class Job:
         texts = {NET: dump(self.experiment.net_text(self.net))}
         if self.trained:
             texts[SOLVER] = dump(self.solver())
+        if self.net.HasField("crf"):
+            texts[CRF] = dump(self.net.crf)
         return texts
 
     def solver(self) -> pb.SolverParameter:
@@ -66,13 +75,16 @@ class Job:
         solver.net, solver.snapshot_prefix = str(self.folder / NET), str(self.folder / self.name)
         solver.random_seed = self.seed
         solver.solver_mode = pb.SolverParameter.CPU  # a device is the command's
-        if self.net.weights:
+        if self.weights:
             solver.weights[:] = [self.weights]
         return solver
 
     @property
     def weights(self) -> str:
         """What the net starts from; "" if from its fillers."""
+        if self.source:
+            solver = self.source.solver()
+            return f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
         return self.net.weights.replace("{seed}", str(self.seed))
 
     def place(self) -> Path | None:
@@ -100,7 +112,8 @@ class Job:
         for count in views:
             # Other weights would be another folder's; a copy from a second machine may have any times.
             step = testing(f"test, {count} views", self.folder, count, weights, gpu)
-            yield step._replace(after=())
+            crf = ["--crf", " ".join(dump(self.net.crf).split())] if self.net.HasField("crf") else []
+            yield step._replace(command=[*step.command, *crf], after=())
 
     def _svm(self, views: list[int], gpu: str | None) -> Step:
         svm, model = self.net.svm, self.folder / NET

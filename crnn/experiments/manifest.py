@@ -85,8 +85,9 @@ def data_of(net: pb.NetParameter) -> dict[str, dict]:
     """Path -> what lies there, of every database and mean file that the net reads."""
     found = {}
     for layer in net.layer:
-        if layer.data_param.source:
-            found[layer.data_param.source] = database(os.path.realpath(layer.data_param.source))
+        for source in (layer.data_param.source, layer.data_param.label_source):
+            if source:
+                found[source] = database(os.path.realpath(source))
         if layer.transform_param.mean_file:
             found[layer.transform_param.mean_file] = {"sha256": digest(layer.transform_param.mean_file)}
     return found

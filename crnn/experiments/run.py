@@ -128,8 +128,8 @@ def run(
     with Signals("stop", "none") as signals:
         try:
             while chains or (waiting and not signals.stopped_by):
-                while waiting and free and not signals.stopped_by:
-                    chain = _start(waiting.pop(0), free[0], places.threads, begin, outcome)
+                while free and not signals.stopped_by and (job := _next(waiting, chains)):
+                    chain = _start(job, free[0], places.threads, begin, outcome)
                     if chain:
                         chains.append(chain)
                         free.pop(0)
@@ -153,6 +153,16 @@ def run(
                     chain.process.send(signal.SIGKILL)
     outcome.stopped_by = signals.stopped_by
     return outcome
+
+
+def _next(waiting: list[Job], chains: list[Chain]) -> Job | None:
+    """Takes the first job out that starts from none which is still to be done."""
+    undone = [*waiting, *(chain.job for chain in chains)]
+    for job in waiting:
+        if job.source not in undone:
+            waiting.remove(job)
+            return job
+    return None
 
 
 def _start(job: Job, gpu: str | None, threads: int, begin, outcome: Outcome) -> Chain | None:

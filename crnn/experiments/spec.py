@@ -7,8 +7,9 @@ from pathlib import Path
 
 from crnn.data.transformer import VIEWS
 from crnn.experiments.measures import MEASURES
+from crnn.net.insert import insert
 from crnn.proto import pb
-from crnn.proto.text import Document, PrototxtError, load
+from crnn.proto.text import Document, PrototxtError, dump, load, parse
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.proto.variants import remove_layers, replace, replace_layers
 
@@ -51,7 +52,8 @@ class Experiment:
 
     def seeds_of(self, net) -> list[int]:
         """All seeds; the first alone where nothing is trained, so that every seed would give the same."""
-        return self.seeds if is_trained(net) or "{seed}" in net.weights else self.seeds[:1]
+        many = is_trained(net) or net.from_net or "{seed}" in net.weights
+        return self.seeds if many else self.seeds[:1]
 
     def paper(self, net, way: Way) -> float | None:
         """The published figure in percent, if there is one."""
@@ -64,6 +66,10 @@ class Experiment:
         message.CopyFrom(read_net(self.path.parent / net.net).message)
         remove_layers(message, net.without)
         replace_layers(message, net.layer)
+        if net.insert:
+            # A net that is read gets lines of its own, for messages about layers that cannot take an L-RNN.
+            document = parse(dump(message), pb.NetParameter, f"net {net.name!r}")
+            message, _ = insert(document, dict(entry.rpartition(":")[::2] for entry in net.insert))
         return message
 
     def solver_text(self, net) -> pb.SolverParameter:
@@ -115,8 +121,14 @@ def _net_problems(experiment: Experiment, net):
     if not _NAME.fullmatch(net.name):
         yield ("name",), "a net's name is made of letters, digits, _ . + -"
     trained = is_trained(net)
-    if not trained and not net.weights:
-        yield (), "nothing is trained, so it needs `weights`"
+    if not trained and not (net.weights or net.from_net):
+        yield (), "nothing is trained, so it needs `weights` or `from_net`"
+    if net.from_net:
+        before = [one.name for one in experiment.nets[: experiment.nets.index(net)] if is_trained(one)]
+        if net.from_net not in before:
+            yield ("from_net",), f"{net.from_net!r} is no net that is trained before it: {', '.join(before)}"
+        if net.weights or net.HasField("svm"):
+            yield ("from_net",), "weights and svm do not go with from_net"
     if net.HasField("svm") and not (net.svm.blob and net.svm.c):
         yield ("svm",), "an svm needs a `blob` of the net and values of `c`"
     if min(net.svm.c, default=1) <= 0 or net.svm.folds < 2:
@@ -140,6 +152,10 @@ def _net_problems(experiment: Experiment, net):
                 yield ("without", j), f"{path} has no layer {net.without[j]!r} with one bottom and one top"
             for j in replace_layers(message, net.layer):
                 yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
+            try:
+                experiment.net_text(net)
+            except PrototxtError as error:
+                yield from ((("insert",), problem) for problem in error.problems)
 
 
 def _data_problems(data):

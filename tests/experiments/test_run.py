@@ -219,3 +219,66 @@ def test_nets_may_start_from_weights_be_tested_alone_or_feed_an_svm(inside, whol
         assert np.array_equal(a, b) == (i < 3)  # the RNN layer's blobs stayed, fc's moved
     manifest = json.loads(Path("tuned/tuned/seed_2/manifest.json").read_text())
     assert list(manifest["weights"]) == ["whole/right/seed_2/right_iter_40.caffemodel"]
+
+
+CHAINED = """
+title: "Tiny"  source: "Nobody 2015"
+solver: "solver.prototxt"  solver_param { max_iter: 10 }
+seed: [1, 2]  views: 1  measure: "top1_error"
+net { name: "base" net: "conv.prototxt" }
+net { name: "inserted" net: "conv.prototxt" from_net: "base" insert: "conv:horizontal" }
+net { name: "again" net: "conv.prototxt" from_net: "base" insert: "conv:both" only_test: true }
+"""
+
+
+@pytest.fixture
+def chained(inside):
+    conv = NET[NET.index('layer { name: "fc"') :]
+    conv = (
+        NET[: NET.index('layer { name: "rnn"')]
+        + (
+            'layer { name: "conv" type: "Convolution" bottom: "data" top: "rnn" convolution_param {\n'
+            ' num_output: 2 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }\n'
+            'layer { name: "relu" type: "ReLU" bottom: "rnn" top: "rnn" }\n'
+        )
+        + conv
+    )
+    Path("conv.prototxt").write_text(conv)
+    Path("chained.prototxt").write_text(CHAINED)
+
+
+def test_a_net_starts_from_another_net_of_its_seed_with_rnns_inserted(chained):
+    assert tool.main(["run", "chained.prototxt", "--out", "chained", "--parallel", "2"]) == 0
+    for seed in (1, 2):
+        first, second, last = (Path(f"chained/{net}/seed_{seed}") for net in ("base", "inserted", "again"))
+        base, bare = (Evaluation.load(path / "views_1.npz") for path in (first, last))
+        np.testing.assert_array_equal(base.probabilities, bare.probabilities)  # V = 0
+        start = f'weights: "{first}/base_iter_10.caffemodel"'
+        assert start in (second / "solver.prototxt").read_text()
+        tuned = blobs(second / "inserted_iter_10.caffemodel")
+        assert [blob.shape for blob in tuned][:3] == [(2, 1, 1, 1), (2,), (2, 2, 2)]
+        assert np.abs(tuned[2]).max() > 0  # V has learned
+        manifest = json.loads((second / "manifest.json").read_text())
+        assert list(manifest["weights"]) == [f"{first}/base_iter_10.caffemodel"]
+
+
+def test_what_a_net_starts_from_must_be_run_too(chained):
+    with pytest.raises(
+        ValueError, match="inserted, seed 1 starts from the weights of base, seed 1, which is not"
+    ):
+        tool.main(["run", "chained.prototxt", "--out", "missing", "--nets", "inserted", "--seeds", "1"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('from_net: "base"', 'from_net: "again"', "'again' is no net that is trained before it: base"),
+        ('from_net: "base"', 'from_net: "base" weights: "x"', "weights and svm do not go with from_net"),
+        ("conv:horizontal", "conv:diagonal", "unknown 'diagonal'; known: horizontal, vertical, both"),
+        ("conv:horizontal", "fc:horizontal", "(InnerProduct) is no Convolution"),
+    ],
+)
+def test_chains_that_cannot_be(chained, old, new, message):
+    Path("wrong.prototxt").write_text(CHAINED.replace(old, new, 1))
+    with pytest.raises(ValueError, match="net 'inserted': .*" + re.escape(message)):
+        tool.find("wrong.prototxt")
