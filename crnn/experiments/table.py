@@ -9,6 +9,7 @@ import numpy as np
 from crnn.experiments import manifest, results
 from crnn.experiments.jobs import Job
 from crnn.experiments.measures import score
+from crnn.experiments.overlays import overlays
 from crnn.experiments.spec import Experiment, Way
 from crnn.experiments.statistics import Mean, mean, paired
 from crnn.experiments.steps import SOLVER, weights_of
@@ -52,6 +53,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         costs=[_cost([job for job in done if job.name == one.name]) for one in _first_of_each(done)],
         commands=[f"crnn {line}" for data in message.data for line in data.command] + [command],
         setup=_setup(done),
+        overlays=overlays([job for job in _first_of_each(done) if job.seed == done[0].seed]),
         progress=f"{len(done)} of {len(jobs)} trainings and tests are done.",
         solvers={
             job.name: (job.folder / SOLVER).read_text(encoding="utf-8")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from crnn.report import plots
 from crnn.report.page import document, duration, table, write_text
 
@@ -56,9 +58,17 @@ class Cost:
 
 
 @dataclass
+class Overlay:
+    """A test image: (title, uint8 [h, w] or RGB [h, w, 3]) of itself, the truth and each net's answer."""
+
+    key: str
+    panels: list[tuple[str, np.ndarray]]
+
+
+@dataclass
 class Comparison:
     """`baseline`: the net that differences are to, "" for none.    source: what stands above the paper's
-    figures.    notes: paragraphs.    setup: name -> value.    texts: net -> its effective solver."""
+    figures.    notes: paragraphs.    setup: name -> value.    solvers: net -> its effective solver."""
 
     title: str
     source: str
@@ -70,6 +80,7 @@ class Comparison:
     setup: dict[str, str]
     progress: str = ""
     solvers: dict[str, str] = field(default_factory=dict)
+    overlays: list[Overlay] = field(default_factory=list)
 
 
 def write(folder: str | os.PathLike, comparison: Comparison) -> list[Path]:
@@ -190,6 +201,7 @@ def page(comparison: Comparison) -> str:
         f"<h3>{escape(t.way)}, %</h3>\n{table(*seed_cells(t), numbers_from=1)}" for t in comparison.tables
     ]
     sections.append("<h2>Every seed</h2>\n" + "\n".join(single))
+    sections.append(_predictions(comparison.overlays) if comparison.overlays else "")
     solvers = [
         f"<details><summary>{escape(net)}</summary><pre>{escape(text)}</pre></details>"
         for net, text in comparison.solvers.items()
@@ -198,6 +210,19 @@ def page(comparison: Comparison) -> str:
     sections.append(f"<h2>Commands</h2>\n<pre>{escape(chr(10).join(comparison.commands))}</pre>")
     sections.append(f"<h2>Setup</h2>\n{table([], [[k, v] for k, v in comparison.setup.items()])}")
     return document(comparison.title, sections)
+
+
+def _predictions(overlays: list[Overlay]) -> str:
+    """A row an image, from the one that the last net knows best to the one it knows least."""
+    rows = []
+    for overlay in overlays:
+        cells = [
+            f'<figure><img src="{plots.picture(image)}" alt="{escape(title)}">'
+            f"<figcaption>{escape(title)}</figcaption></figure>"
+            for title, image in overlay.panels
+        ]
+        rows.append(f'<h3>{escape(overlay.key)}</h3>\n<div class="row">\n{chr(10).join(cells)}\n</div>')
+    return "<h2>Predictions</h2>\n<p>Shares are of the image's pixels that are right.</p>\n" + "\n".join(rows)
 
 
 def _section(comparison: Comparison, one: Table, i: int) -> str:

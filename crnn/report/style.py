@@ -21,6 +21,8 @@ section h2:not(:first-child) { margin-top: 2rem; }
 .card .small { margin-top: 0.5rem; }
 .figure { font-size: 2.2rem; line-height: 1.2; font-weight: 600; }
 figure { margin: 0; }
+.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 0.5rem; }
+.row img { width: 100%; }
 .scroll { overflow-x: auto; }
 .scroll > svg { display: block; width: 100%; min-width: 20rem; height: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; }
