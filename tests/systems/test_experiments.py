@@ -51,6 +51,13 @@ def test_the_demos_nets_build(name):
     if name == "demo/readings":
         assert set(counts.values()) == {112_301}
         return
+    if name == "demo/chrnn":
+        scales, links, fc = 4 * subset(4), 3 * 4 * 64 * 64, 5 * 64 * (9 + 4 + 1)
+        assert counts["C-RNN"] == counts["none"] + subset(4)
+        assert counts["HSRN-unlinked"] == counts["none"] + scales + fc
+        assert counts["HSRN"] == counts["HSRN-fine-to-coarse"] == counts["HSRN-unlinked"] + links
+        assert counts["HLSTM"] == counts["none"] + 4 * (scales + links) + fc
+        return
     plain = counts["none"]
     for net, directions in {**dict.fromkeys(SUBSETS, 1), "horizontal": 2, "vertical": 2, "all": 4}.items():
         assert counts[net] == plain + subset(directions)
@@ -132,7 +139,7 @@ def test_the_full_nets_differ_in_directions_alone():
     assert all(net == nets["all"] for net in nets.values())
 
 
-@pytest.mark.parametrize("system", ["crnn", "alexnet"])
+@pytest.mark.parametrize("system", ["crnn", "alexnet", "chrnn"])
 @pytest.mark.parametrize(("name", "classes"), [("sun397", 397), ("mit67", 67)])
 def test_a_net_for_fine_tuning_differs_in_data_and_classes_alone(system, name, classes):
     base = read_net(SHIPPED / system / "train_val.prototxt").message
