@@ -4,6 +4,7 @@
     crnn data mean DB [MEAN]        the mean image of an LMDB (compute_image_mean)
     crnn data info DB ...           what an LMDB holds
     crnn data verify DB ...         whether it is as it was written, and fits to be trained on
+    crnn data tree SOURCE ...       label trees, for nets that say a label a level
 
 Each is also a program in data_tools/.
 """
@@ -14,7 +15,7 @@ import pkgutil
 from crnn import data_tools
 from crnn.tools.flags import normalise
 
-PROGRAMS = {"mean": "image_mean", "info": "info", "verify": "verify"}
+PROGRAMS = {"mean": "image_mean", "info": "info", "verify": "verify", "tree": "label_tree"}
 BOOLEANS = ("gray", "shuffle", "check-size", "encoded", "keep", "restart", "in-order", "no-decode")
 
 
