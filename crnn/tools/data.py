@@ -5,6 +5,8 @@
     crnn data info DB ...           what an LMDB holds
     crnn data verify DB ...         whether it is as it was written, and fits to be trained on
     crnn data tree SOURCE ...       label trees, for nets that say a label a level
+    crnn data paths DB TREE OUT     the labels of an LMDB as paths of a tree, under the same keys
+    crnn data part DB OUT A B       a share of an LMDB
 
 Each is also a program in data_tools/.
 """
@@ -15,7 +17,14 @@ import pkgutil
 from crnn import data_tools
 from crnn.tools.flags import normalise
 
-PROGRAMS = {"mean": "image_mean", "info": "info", "verify": "verify", "tree": "label_tree"}
+PROGRAMS = {
+    "mean": "image_mean",
+    "info": "info",
+    "verify": "verify",
+    "tree": "label_tree",
+    "paths": "label_paths",
+    "part": "part",
+}
 BOOLEANS = ("gray", "shuffle", "check-size", "encoded", "keep", "restart", "in-order", "no-decode")
 
 
