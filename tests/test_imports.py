@@ -12,7 +12,7 @@ ANYTHING = {"crnn", "crnn.*"}
 #: part -> parts of crnn it may import, packages from outside that it may import
 RULES = {
     "crnn.ops": (set(), {"torch"}),
-    "crnn.proto": (set(), {"numpy", "google", "grpc_tools", "h5py"}),
+    "crnn.proto": (set(), {"numpy", "google", "grpc_tools", "h5py", "safetensors"}),
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
     "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
@@ -30,7 +30,7 @@ RULES = {
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
     "crnn.benchmarks": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "timing"}),  # timing: beside worker.py
-    "crnn.tools": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "matplotlib"}),
+    "crnn.tools": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "matplotlib", "onnxscript"}),
     "crnn": (ANYTHING, set()),
 }
 #: Loaded where a layer or tool needs them, never by `import` of a module that does not.

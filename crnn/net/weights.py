@@ -17,6 +17,7 @@ import torch
 
 from crnn.proto import hdf5, pb
 from crnn.proto.blobs import from_array, read_layers, shape_equals, shape_of, to_array, write_binary
+from crnn.proto.tensors import layers_of, read_tensors
 
 
 @dataclass
@@ -38,13 +39,19 @@ class LoadReport:
 def load(net, paths) -> LoadReport:
     """Copies blobs into the layers of the same names; of several files ("a,b") the later win.
 
-    A file is a .caffemodel, binary or HDF5. Raises ValueError naming every layer whose blobs do not fit;
-    nothing of that file is copied.
+    A file is a .caffemodel, binary or HDF5, or the .safetensors that `crnn convert` made of one. Raises
+    ValueError naming every layer whose blobs do not fit; nothing of that file is copied.
     """
     report, names = LoadReport(), [layer.name for layer in net.layers if len(layer.blobs)]
     for path in fspath(paths).split(","):
         check_sum(path)
-        if hdf5.is_hdf5(path):
+        if path.endswith(".safetensors"):
+            arrays, source = read_tensors(path)
+            if source is None:
+                _fill(net, arrays.items, path, report, owners_only=True)
+            else:  # its blobs may have legacy extents
+                _fill(net, lambda source=source: _numbered(layers_of(source)), path, report)
+        elif hdf5.is_hdf5(path):
             _fill(net, hdf5.read_weights(path).items, path, report, owners_only=True)
         else:
             _fill(net, lambda path=path: _numbered(read_layers(path)), path, report)

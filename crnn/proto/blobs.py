@@ -59,9 +59,9 @@ def from_array(array: np.ndarray, diff: np.ndarray | None = None) -> Message:
     """A BlobProto of array, and of diff if given: doubles for float64, else floats."""
     array = np.asarray(array)
     blob = pb.BlobProto(shape=pb.BlobShape(dim=array.shape))
-    _put_values(blob, "data", array)
+    put_values(blob, "data", array)
     if diff is not None:
-        _put_values(blob, "diff", np.asarray(diff))
+        put_values(blob, "diff", np.asarray(diff))
     return blob
 
 
@@ -83,7 +83,7 @@ def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
     """Writes mean [C, H, W] as Caffe's compute_image_mean does: a BlobProto with legacy extents, num 1."""
     channels, height, width = mean.shape
     blob = pb.BlobProto(num=1, channels=channels, height=height, width=width)
-    _put_values(blob, "data", np.asarray(mean, np.float32))
+    put_values(blob, "data", np.asarray(mean, np.float32))
     write_binary(path, blob)
 
 
@@ -177,7 +177,7 @@ def _sync(path: str, how: int) -> None:
         os.close(handle)
 
 
-def _put_values(blob: Message, which: str, array: np.ndarray) -> None:
+def put_values(blob: Message, which: str, array: np.ndarray) -> None:
     """Appends array to a float or double field as packed bytes: twenty times faster than `extend`."""
     wide = array.dtype == np.float64
     field = blob.DESCRIPTOR.fields_by_name[f"double_{which}" if wide else which]

@@ -33,6 +33,7 @@ REQUIRED = {
 OPTIONAL = {
     "matplotlib": ("matplotlib", "the HTML report", 'pip install "crnn[report]"'),
     "h5py": ("h5py", "HDF5 layers and snapshots", 'pip install "crnn[hdf5]"'),
+    "onnxscript": ("onnxscript", "crnn convert to ONNX", 'pip install "crnn[onnx]"'),
 }
 
 EPILOG = """exit code: 0 if crnn can work here; 1 if a package it requires is missing or CRNN_BACKEND
