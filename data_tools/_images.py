@@ -13,10 +13,10 @@ import numpy as np
 from crnn.data.checksums import checksum
 from crnn.data.datum import channels_first, decode_image, encode, encode_file
 from crnn.data.image_header import read_header
+from crnn.data.warp import VOID
 from crnn.data_tools._archive import Source, read
 
 PADDING = 104, 117, 123  # BGR: the mean colour of ImageNet, so that the padding is near zero without the mean
-VOID = 255  # of a label map: not counted
 
 
 class Record(NamedTuple):

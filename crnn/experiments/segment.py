@@ -90,8 +90,11 @@ def _shares(hits: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 def load(path) -> Evaluation | Segmentation:
     """What `crnn test --save` wrote, whichever it is."""
-    maps = zipfile.is_zipfile(path) and "truth.npy" in zipfile.ZipFile(path).namelist()
-    return (Segmentation if maps else Evaluation).load(path)
+    if not zipfile.is_zipfile(path):
+        return Evaluation.load(path)  # which says what is wrong
+    with zipfile.ZipFile(path) as file:
+        kind = Segmentation if "truth.npy" in file.namelist() else Evaluation
+    return kind.load(path)
 
 
 def has_maps(net: Net) -> bool:

@@ -152,10 +152,11 @@ def _net_problems(experiment: Experiment, net):
                 yield ("without", j), f"{path} has no layer {net.without[j]!r} with one bottom and one top"
             for j in replace_layers(message, net.layer):
                 yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
-            try:
-                experiment.net_text(net)
-            except PrototxtError as error:
-                yield from ((("insert",), problem) for problem in error.problems)
+            if net.insert:
+                try:
+                    experiment.net_text(net)
+                except PrototxtError as error:
+                    yield from ((("insert",), problem) for problem in error.problems)
 
 
 def _data_problems(data):
