@@ -82,9 +82,15 @@ def of_inputs(function: Callable, inputs: dict[str, Tensor]) -> Contestant:
 def plain_torch(case: ScanCase | LrnCase, op: str, device: str) -> Callable:
     """The op as a function of its inputs in plain torch: the truth in float64, else the yardstick."""
     if op == "lrn":
-        return partial(F.local_response_norm, size=case.size, alpha=case.alpha, beta=case.beta, k=case.k)
+        return partial(plain_lrn, case)
     loop = unrolled(case.plan, case.cell, device)
     return loop if op == "scan" else partial(plain_spatial, loop, case)
+
+
+def plain_lrn(case: LrnCase, x: Tensor) -> Tensor:
+    """What nn.LocalResponseNorm computes; on the CPU, where torch averages no half types, in float32."""
+    wide = x.float() if x.device.type == "cpu" and x.dtype.itemsize == 2 else x
+    return F.local_response_norm(wide, case.size, case.alpha, case.beta, case.k).to(x.dtype)
 
 
 def plain_spatial(loop: Callable, case: ScanCase, x, w_ih, bias, w_hh, gain=None) -> Tensor:
