@@ -14,9 +14,9 @@ if not __package__:  # run as a file
     __package__ = "benchmarks"
 import torch
 
-from crnn.ops import plan, scan, use_backend
+from crnn.ops import lrn, plan, scan, update, use_backend
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, ScanCase
+from crnn.testing import FOUR, ScanCase, lrn_cases, update_cases
 
 from . import cases, peers
 
@@ -25,6 +25,8 @@ DTYPES = ("fp32", "bf16", "fp16")
 
 
 def main() -> int:
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks/small.py: torch sees no GPU here")
     ran, skipped = 0, {}
     for variant in peers.variants("cuda"):
         for cell in CELLS:
@@ -39,6 +41,7 @@ def main() -> int:
                             if "variant" not in str(error):  # only "does not fit" is an answer
                                 raise
                             skipped[f"{variant}: {str(error).splitlines()[0][-80:]}"] = None
+    passes()
     torch.cuda.synchronize()
     print(f"{ran} scans forward and backward; does not fit: {'; '.join(skipped) or 'none'}")
     return 0 if ran else 1
@@ -50,6 +53,17 @@ def once(case: ScanCase, dtype: str, variant: str) -> None:
     with use_backend("cuda"):
         h = scan(inputs["z"], inputs["w_hh"], order, case.cell, inputs.get("cell_params"), variant=variant)
         torch.autograd.grad(h, list(inputs.values()), gradient)
+
+
+def passes() -> None:
+    """lrn both ways and every update rule, in each dtype."""
+    with use_backend("cuda"):
+        for dtype in map(cases.DTYPES.get, DTYPES):
+            for case in lrn_cases():
+                x, dy = case.inputs(dtype, device="cuda").values()
+                torch.autograd.grad(lrn(x.requires_grad_(), *case.numbers), x, dy)
+            for case in update_cases():
+                update(*case.inputs(dtype, device="cuda"), *case.options)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,170 @@
+"""What the README says of speed, from the newest committed results: python benchmarks/figures.py rewrites it.
+
+A figure that no result holds reads "not yet measured".
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+if not __package__:  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "benchmarks"
+from . import machine
+from .cases import ROOT
+from .table import markdown, number
+
+NONE = "not yet measured"
+BEGIN, END = "<!-- benchmarks/figures.py -->\n", "<!-- end -->\n"
+CPU_ROWS = (
+    "crnn-b32",
+    "lrnn-b8-32x32-d64",
+    "lrnn-b8-32x32-d256",
+    "seg-b2-24x24-d1024",
+    "norm1-b16",
+    "sgd-crnn",
+)
+
+
+def newest(kind: str, device: str, folder: Path) -> list[dict]:
+    """The results of a kind on a device, those of the newest day and machine."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{kind}_*.json"))]
+    found = [r for r in found if r["setup"]["device"] == device]
+    last = max((r["setup"]["day"] for r in found), default=None)
+    return [r for r in found if r["setup"]["day"] == last]
+
+
+def cpu_table(results: Sequence[dict]) -> str:
+    """Forward and backward of some shapes, each beside its fastest peer."""
+    if not results:
+        return f"CPU: {NONE}.\n"
+    result = results[-1]
+    rows = [r for r in result["rows"] if r["mode"] in ("forward+backward", "update") and r["dtype"] == "fp32"]
+    lines = [["shape", "op", "crnn ms", "fastest peer", "its ms", "faster", "of the floor"]]
+    for row in rows:
+        times = {n: e["wall"]["ms"] for n, e in row["contestants"].items() if "wall" in e}
+        peers = {n: ms for n, ms in times.items() if not n.startswith("crnn")}
+        if row["name"] not in CPU_ROWS or "crnn" not in times or not peers:
+            continue
+        mine, peer = times["crnn"], min(peers, key=peers.get)
+        share = f"{row['floor']['ms'] / mine:.0%} ({row['floor']['limit']})"
+        faster = f"{peers[peer] / mine:.2f}×"
+        lines.append([row["name"], row["op"], number(mine), peer, number(peers[peer]), faster, share])
+    s, load = result["setup"], result["before"]["load"]
+    text = (
+        f"{s['machine']}, {s['threads']} threads, torch {s['torch']}, revision {s['revision']}, load {load}"
+    )
+    return f"Forward and backward (update: one step), fp32, medians; {text}:\n\n{markdown(lines)}\n"
+
+
+def time_of(row: dict, who: str, clock: str = "device") -> float:
+    return row["contestants"][who][clock]["ms"]
+
+
+def micro(row):
+    return f"{time_of(row, 'crnn') * 1e3:.1f} µs"
+
+
+def against(who: str, clock: str) -> Callable[[dict], str]:
+    return lambda row: f"{time_of(row, who, clock) / time_of(row, 'crnn', clock):.1f}×"
+
+
+def over_bytes(row):
+    return f"{time_of(row, 'crnn') / row['floor']['bytes_ms']:.2f}×"
+
+
+FORWARD, BOTH = "training forward", "forward+backward"
+SEG = "seg-b10-48x48-d1024"
+#: bar; shape, op and mode of its row (bf16); what to read from that row.
+BARS = [
+    ("C-RNN 256×6×6, D 256: forward ≤ 20 µs", "crnn-b256", "scan", FORWARD, micro),
+    ("forward + backward ≤ 60 µs", "crnn-b256", "scan", BOTH, micro),
+    ("≥ 50× the eager loop, forward + backward, wall time", "crnn-b256", "scan", BOTH,
+     against("autograd loop", "wall")),
+    ("≥ 10× the bmm loop in a CUDA graph", "crnn-b256", "scan", BOTH, against("bmm loop", "device")),
+    ("C-RNN 32×6×6: forward ≤ 16 µs", "crnn-b32", "scan", FORWARD, micro),
+    *(
+        bar
+        for d in (64, 128, 256)
+        for bar in (
+            (f"L-RNN 128×32×32, D {d}: forward ≤ 1.3× the bytes' floor", f"lrnn-b128-32x32-d{d}", "scan",
+             FORWARD, over_bytes),
+            ("≥ 1.3× cuDNN, forward + backward", f"lrnn-b128-32x32-d{d}", "spatial_rnn", BOTH,
+             against("nn.RNN", "device")),
+        )
+    ),
+    ("Segmentation 10×48×48, D 1024: ≥ 2× the eager loop, wall time", SEG, "scan", BOTH,
+     against("autograd loop", "wall")),
+    ("≥ 1× cuDNN, forward + backward", SEG, "spatial_rnn", BOTH, against("nn.RNN", "device")),
+]  # fmt: skip
+
+
+def read(rows: Sequence[dict], shape: str, op: str, mode: str, figure: Callable[[dict], str]) -> str:
+    """The figure of a bar; a contestant without a time leaves it not measured."""
+    wanted = (shape, op, mode, "bf16")
+    for row in rows:
+        if (row["name"], row["op"], row["mode"], row["dtype"]) == wanted:
+            try:
+                return figure(row)
+            except KeyError:  # the row says why
+                return NONE
+    return NONE
+
+
+def training(results: Sequence[dict]) -> list[list[str]]:
+    """AlexNet beside plain torch, C-RNN beside AlexNet: a training step of 256 images in bf16."""
+    ours, plain = {}, {}
+    for result in results:
+        if result["setup"]["autocast"] == "bf16":
+            for row in result["rows"]:
+                if row["mode"] == "training step" and "wall" in row["contestants"].get("crnn", {}):
+                    ours[row["net"]] = time_of(row, "crnn", "wall")
+                    plain[row["net"]] = time_of(row, "plain torch", "wall")
+    faster = f"{plain['alexnet'] / ours['alexnet']:.2f}×" if "alexnet" in ours else NONE
+    cost = f"{ours['crnn'] / ours['alexnet'] - 1:+.1%}" if len(ours) == 2 else NONE
+    return [
+        ["AlexNet training step, 256 images, bf16: ≥ 1.5× plain torch", faster],
+        ["C-RNN training step: at most 3 % slower than AlexNet's", cost],
+    ]
+
+
+def worst_error(rows: Sequence[dict]) -> str:
+    """Of all rows and results, our error over plain torch's in the same dtype."""
+    ratios = [
+        error / max(row["naive_errors"][name], 1e-30)
+        for row in rows
+        for name, error in row["contestants"].get("crnn", {}).get("errors", {}).items()
+    ]
+    return f"{max(ratios):.2f}×" if ratios else NONE
+
+
+def gpu_table(ops: Sequence[dict], trained: Sequence[dict]) -> str:
+    rows = [row for result in ops for row in result["rows"]]
+    lines = [["bar (bf16; device time where no other is named)", "measured"]]
+    lines += [[text, read(rows, *where)] for text, *where in BARS]
+    lines += [*training(trained), ["error ≤ 2× that of torch in the same dtype", worst_error(rows)]]
+    on = f" on {ops[0]['setup']['machine']}" if ops else ""
+    return f"The bars for one H200{on}:\n\n{markdown(lines)}\n"
+
+
+def block(folder: Path) -> str:
+    """The README's text between the markers."""
+    cuda = [newest(kind, "cuda", folder) for kind in ("ops", "train")]
+    return f"{BEGIN}\n{cpu_table(newest('ops', 'cpu', folder))}\n{gpu_table(*cuda)}\n{END}"
+
+
+def placed(readme: str, text: str) -> str:
+    """The README with the block in place of the old one."""
+    head, rest = readme.split(BEGIN)
+    return head + text + rest.split(END)[1]
+
+
+def main() -> int:
+    path = ROOT / "README.md"
+    path.write_text(placed(path.read_text(), block(machine.RESULTS)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

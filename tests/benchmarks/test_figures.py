@@ -1,0 +1,52 @@
+"""benchmarks/figures.py: the README's figures are those of the newest results."""
+
+import json
+
+from benchmarks import figures, machine
+from crnn.testing import ROOT
+
+
+def result(device, day, rows):
+    setup = {"device": device, "day": day, "machine": "M", "threads": 2, "torch": "2", "revision": "abc"}
+    return {"setup": setup, "before": {"load": 0.1}, "rows": rows}
+
+
+def row(name, op, mode, dtype, **ms):
+    times = {n.replace("_", " "): {"wall": {"ms": t}, "device": {"ms": t}} for n, t in ms.items()}
+    times["crnn"]["errors"] = {"out": 3e-7}
+    floor = {"ms": 1.0, "limit": "flop", "bytes_ms": 0.5}
+    fields = {"name": name, "op": op, "mode": mode, "dtype": dtype, "naive_errors": {"out": 2e-7}}
+    return {**fields, "floor": floor, "contestants": times}
+
+
+def test_the_readme_holds_what_the_newest_results_hold():
+    """If not: python benchmarks/figures.py"""
+    text = (ROOT / "README.md").read_text()
+    assert figures.placed(text, figures.block(machine.RESULTS)) == text
+
+
+def test_without_results_nothing_is_claimed(tmp_path):
+    lines = [line for line in figures.block(tmp_path).splitlines() if line.startswith("|")][2:]
+    assert len(lines) > 10 and all(line.endswith("| not yet measured |") for line in lines)
+
+
+def test_a_cpu_row_stands_beside_its_fastest_peer(tmp_path):
+    old = result("cpu", "2026-01-01", [])
+    row_ = row("crnn-b32", "scan", "forward+backward", "fp32", crnn=2.0, autograd_loop=9.0, bmm_loop=5.0)
+    for name, data in (("ops_a", old), ("ops_b", result("cpu", "2026-01-02", [row_]))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(data))
+    assert "| crnn-b32 | scan | 2.00 | bmm loop | 5.00 | 2.50× | 50% (flop) |" in figures.block(tmp_path)
+
+
+def test_a_bar_reads_its_row(tmp_path):
+    rows = [
+        row("crnn-b256", "scan", "training forward", "bf16", crnn=0.018, bmm_loop=0.5),
+        row("crnn-b256", "scan", "forward+backward", "bf16", crnn=0.05, autograd_loop=3.0, bmm_loop=0.6),
+    ]
+    (tmp_path / "ops_a.json").write_text(json.dumps(result("cuda", "2026-01-02", rows)))
+    text = figures.block(tmp_path)
+    assert "| C-RNN 256×6×6, D 256: forward ≤ 20 µs | 18.0 µs |" in text
+    assert "| ≥ 50× the eager loop, forward + backward, wall time | 60.0× |" in text
+    assert "| ≥ 10× the bmm loop in a CUDA graph | 12.0× |" in text
+    assert "| error ≤ 2× that of torch in the same dtype | 1.50× |" in text
+    assert "| C-RNN 32×6×6: forward ≤ 16 µs | not yet measured |" in text
