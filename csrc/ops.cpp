@@ -18,6 +18,9 @@ STABLE_TORCH_LIBRARY(crnn, m) {
       "Tensor saved, int[] plan, str cell, str variant=\"\") "
       "-> (Tensor dz, Tensor dcell_params, Tensor dinitial)");
   m.def(
+      "scan_weights_backward(Tensor dz, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, "
+      "Tensor state, Tensor saved, int[] plan, str cell, str variant=\"\") -> Tensor dwhh");
+  m.def(
       "lrn(Tensor x, int size, float alpha, float beta, float k, bool within, str variant=\"\") -> Tensor y");
   m.def(
       "lrn_backward(Tensor dy, Tensor x, int size, float alpha, float beta, float k, bool within, "

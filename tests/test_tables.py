@@ -101,6 +101,7 @@ def test_a_direction_has_the_same_fields_in_cpp():
 
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
 IN_PLACE = ["update"]  # nothing to differentiate
+ON_CPU = ["scan_weights_backward"]  # a GPU takes torch's batched products: crnn/ops/recurrent_gradient.py
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -125,7 +126,9 @@ def test_every_op_has_a_definition_cases_and_a_gradient(op):
 
 @pytest.mark.parametrize("file", ["csrc/cuda/ops_cuda.cpp", "tests/cuda/emulator/ops_emulated.cpp"])
 def test_every_op_has_a_cuda_kernel_and_its_emulation(file):
-    assert sorted(re.findall(r'm\.impl\("(\w+)"', (ROOT / file).read_text())) == sorted(OPS)
+    assert sorted(re.findall(r'm\.impl\("(\w+)"', (ROOT / file).read_text())) == sorted(
+        set(OPS) - set(ON_CPU)
+    )
 
 
 def test_rules_of_cpp_are_those_of_python():

@@ -58,8 +58,17 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
             return reference.scan(*tensors[:2], plan, cell, *tensors[2:])
     optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
     flat = [int(v) for d in plan for v in d]
-    op = _Scan.apply if torch._C._are_functorch_transforms_active() else torch.ops.crnn.scan
-    return op(dense(z), w_hh.contiguous(), *optional, flat, cell, variant)[0]
+    args = (dense(z), w_hh.contiguous(), *optional, flat, cell, variant)
+    return _kernel(z.device.type)(*args)[0]
+
+
+def _kernel(device: str):
+    """The op, with the gradient that costs least where it is called."""
+    if torch._C._are_functorch_transforms_active():
+        return _Scan.apply
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
+        return torch.ops.crnn.scan.default
+    return _Eager.apply if torch.is_grad_enabled() else _states
 
 
 def dense(rows: Tensor) -> Tensor:
@@ -83,11 +92,18 @@ def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
 def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
     S, P, N, K, D = state.shape
     params = reference.CELLS[cell].params
+    on_cpu = state.device.type == "cpu"  # there as a map in channels_last order
     return (
-        state.new_empty(P, N, K, whh.shape[1]),
+        state.new_empty(N, P, K, whh.shape[1]).transpose(0, 1)
+        if on_cpu
+        else state.new_empty(P, N, K, whh.shape[1]),
         state.new_empty(K if params else 0, params, D),
         state.new_empty(S, N, K, D),
     )
+
+
+def _fake_weights(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
+    return torch.empty_like(whh)
 
 
 def _setup_context(ctx, inputs, output):
@@ -97,12 +113,15 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, dstate, _dsaved):
     whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
-    dz, dparams, dinitial = torch.ops.crnn.scan_backward(
-        dense(dstate), whh, cell_params, initial, cont, state, saved, ctx.plan, ctx.cell, ctx.variant
+    wants, dwhh, rest = ctx.needs_input_grad, None, (ctx.plan, ctx.cell, ctx.variant)
+    dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(
+        dense(dstate), whh, cell_params, initial, cont, state, saved, *rest
     )
-    wants = ctx.needs_input_grad
-    dwhh = None
-    if wants[1]:
+    if wants[1] and dz.device.type == "cpu":
+        dwhh = torch.ops.crnn.scan_weights_backward.default(
+            dz, whh, cell_params, initial, cont, state, saved, *rest
+        )
+    elif wants[1]:
         reset = reference.CELLS[ctx.cell].reset
         dwhh = recurrent_gradient(dz, initial, cont, state, saved, _plan(ctx.plan), reset)
     return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
@@ -118,6 +137,13 @@ _vmap_backward = batching_rule(
     weights=(1, 2),
     summed=2,
 )
+_vmap_weights = batching_rule(
+    "scan_weights_backward",
+    [(1, 2), *_SHARED, (2, 3), (1, 2)],
+    [(None, 0)],
+    weights=(1, 2),
+    summed=0,
+)
 
 
 class _Scan(torch.autograd.Function):
@@ -130,13 +156,33 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(*args):
-        return torch.ops.crnn.scan(*args)
+        return torch.ops.crnn.scan.default(*args)
+
+
+def _states(*args):
+    """The op's kernel, past what register_autograd put before it."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.crnn.scan.default(*args)
+
+
+class _Eager(torch.autograd.Function):
+    """The op for eager mode, where what register_autograd makes takes some 50 us a call."""
+
+    backward = staticmethod(_backward)
+
+    @staticmethod
+    def forward(ctx, *args):
+        output = _states(*args)
+        _setup_context(ctx, args, output)
+        return output
 
 
 if "cpu" in backend.backends():  # the schema comes with the extension
     torch.library.register_fake("crnn::scan", _fake_scan)
     torch.library.register_fake("crnn::scan_backward", _fake_scan_backward)
+    torch.library.register_fake("crnn::scan_weights_backward", _fake_weights)
     torch.library.register_autograd("crnn::scan", _backward, setup_context=_setup_context)
     torch.library.register_vmap("crnn::scan", _vmap)
     torch.library.register_vmap("crnn::scan_backward", _vmap_backward)
+    torch.library.register_vmap("crnn::scan_weights_backward", _vmap_weights)
     register_autocast("scan")

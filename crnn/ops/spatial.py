@@ -49,7 +49,8 @@ def spatial_rnn(
             floor(i H' / H)), multiplied by its w_cs [K, G*D, D'] and added to W_ih x + b.
 
     Returns:
-        [N, D, H, W], or [N, K*D, H, W] for concat; channels innermost in memory.
+        [N, D, H, W], or [N, K*D, H, W] for concat; in channels_last order where x is, else contiguous: what
+        follows computes as it would after x.
 
     Raises:
         ValueError: an unknown name, or a map whose channels are not those of its weights.
@@ -58,7 +59,8 @@ def spatial_rnn(
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
     z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
     H, W = x.shape[2:]
-    return combined(scan(z, w_hh, plan(directions, H, W, line_break), cell, params), combine, H, W)
+    y = combined(scan(z, w_hh, plan(directions, H, W, line_break), cell, params), combine, H, W)
+    return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
@@ -80,17 +82,19 @@ def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[
 
 def combined(h: Tensor, combine: str, H: int, W: int) -> Tensor:
     """The map [N, D or K*D, H, W] of the states h [P, N, K, D] (Zuo 2015, eq. 7)."""
+    h = h.transpose(0, 1)  # [N, P, K, D]: the sum comes out in channels_last order
     h = h.flatten(2) if combine == "concat" else h.sum(2) if combine == "sum" else h.mean(2)
-    return h.permute(1, 2, 0).unflatten(2, (H, W))
+    return h.view(h.shape[0], H, W, h.shape[2]).permute(0, 3, 1, 2)
 
 
 def project(x: Tensor, w: Tensor | None, bias: Tensor | None) -> Tensor:
     """W x + b of every position, [N, P, K, G*D]: one product for all directions. Without W, x itself."""
-    regions = x.flatten(2).transpose(1, 2)  # [N, P, C]
     if w is None:
-        return regions.unsqueeze(2)
-    z = F.linear(regions, w.flatten(0, 1), None if bias is None else bias.flatten())
-    return z.unflatten(2, w.shape[:2])
+        return x.flatten(2).transpose(1, 2).unsqueeze(2)
+    (N, C, H, W), (K, rows, _) = x.shape, w.shape
+    regions = x.permute(0, 2, 3, 1).reshape(N * H * W, C)  # of a map in channels_last order a view
+    z = F.linear(regions, w.reshape(K * rows, C), None if bias is None else bias.reshape(K * rows))
+    return z.view(N, H * W, K, rows)
 
 
 def from_parent(parent: Tensor, w: Tensor, H: int, W: int) -> Tensor:

@@ -60,20 +60,23 @@ def batching_rule(
 
     def rule(info, in_dims, *args):
         B, count, run = info.batch_size, len(inputs), getattr(torch.ops.crnn, op)
+        single = len(outputs) == 1  # such an op gives a tensor, not a tuple
         tensors, dims, (plan, *rest) = args[:count], in_dims[:count], args[count:]
         to_directions = any(dims[i] is not None for i in weights)
         to_directions |= summed is not None and tensors[summed] is not None
         axes, out_dims = ([pair[to_directions] for pair in table] for table in (inputs, outputs))
         if any(dim is not None and axis is None for dim, axis in zip(dims, axes, strict=True)):
             calls = [run(*take(b, tensors, dims), plan, *rest) for b in range(B)]
+            if single:
+                return torch.stack(calls), 0
             return tuple(torch.stack(parts) for parts in zip(*calls, strict=True)), (0,) * len(outputs)
         folded = [fold(t, d, a, B) for t, d, a in zip(tensors, dims, axes, strict=True)]
         results = run(*folded, list(plan) * B if to_directions else plan, *rest)
         unfolded = [
             r if a is None else r.unflatten(a, (B, r.shape[a] // B))
-            for r, a in zip(results, out_dims, strict=True)
+            for r, a in zip([results] if single else results, out_dims, strict=True)
         ]
-        return tuple(unfolded), tuple(out_dims)
+        return (unfolded[0], out_dims[0]) if single else (tuple(unfolded), tuple(out_dims))
 
     return rule
 

@@ -37,10 +37,11 @@ struct Backward {
   T* dp;            // [params]
 };
 
-// What most cells are. kPhases = 2 goes with kFirstGates < kGates. Bit j of kReadsState, kReadsPrev: backward
+// What most cells are. kPhases = 2 goes with kFirstGates < kGates and kReset, the saved value that multiplies
+// h to the operand. Bit j of kReadsState, kReadsPrev: backward
 // looks at state j after, before the step; a backend need not bring the others.
 struct PlainCell {
-  static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1;
+  static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1, kReset = -1;
   static constexpr unsigned kReadsState = 1, kReadsPrev = 0;
   static constexpr bool kNormalised = false;
 };
@@ -99,7 +100,7 @@ struct LnReluCell : PlainCell {  // h = relu(gain norm(x + W h) + b)            
 // Gates z, r, c. c = f(x_c + W_c (r h)): the reset acts before the product. h' = (1 - z) c + z h.
 // saved: z, r, c.                                                                     Xie 2016, eq. 10-13
 struct GruBase : PlainCell {
-  static constexpr int kGates = 3, kSaved = 3, kFirstGates = 2;
+  static constexpr int kGates = 3, kSaved = 3, kFirstGates = 2, kReset = 1;
   static constexpr unsigned kReadsState = 0, kReadsPrev = 1;
 
   template <typename T>

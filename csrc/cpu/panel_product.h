@@ -14,7 +14,7 @@ template <typename T, int kBytes, int kVectors, int kRows>
 struct Blocked {
   typedef T Vector __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
   static constexpr int kLanes = kBytes / sizeof(T);
-  static constexpr int64_t kWidth = kLanes * kVectors;
+  static constexpr int64_t kWidth = kLanes * kVectors, kHeight = kRows;
 
   template <int R>
   static void rows(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
@@ -24,6 +24,16 @@ struct Blocked {
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r * lda + i] * *(const Vector*)(w + v * kLanes);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) = sum[r][v];
+  }
+
+  // out [kRows, kWidth] += a^T w for a packed [inner, kRows], w packed [inner, kWidth].
+  static void add_outer(int64_t inner, const T* a, const T* w, T* out, int64_t ldo) {
+    Vector sum[kRows][kVectors] = {};
+    for (int64_t i = 0; i < inner; ++i, a += kRows, w += kWidth)
+      for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r] * *(const Vector*)(w + v * kLanes);
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) += sum[r][v];
   }
 
   // The rows that are left when kRows at a time no longer fit.

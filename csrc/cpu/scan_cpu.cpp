@@ -151,7 +151,7 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const
   check_rows(dstate, q.D, "dstate");
   int64_t starts = 0;  // segments of the direction that has most
   for (const Direction& d : q.plan) starts = std::max(starts, initial ? d.gradient_segments().count : 0);
-  Tensor dz = torch::stable::new_empty(state, {q.P, q.N, q.K, q.gates * q.D});
+  const Tensor dz = torch::stable::new_empty(state, {q.N, q.P, q.K, q.gates * q.D});
   Tensor dcell_params = torch::stable::new_empty(state, {q.params ? q.K : 0, q.params, q.D});
   Tensor dstart = torch::stable::new_zeros(state, {starts, q.states, q.N, q.K, q.D});
   THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_backward on cpu", AT_WRAP([&] {
@@ -164,7 +164,9 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const
   }),
       AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
   const std::vector<int64_t> segments{0};
-  return {dz, dcell_params, torch::stable::sum(dstart, segments)};
+  const Tensor dinitial = initial ? torch::stable::sum(dstart, segments)
+                                  : torch::stable::new_zeros(state, {q.states, q.N, q.K, q.D});
+  return {torch::stable::transpose(dz, 0, 1), dcell_params, dinitial};
 }
 
 }  // namespace

@@ -39,6 +39,7 @@ struct Call {
   const Compute<S>* packed[2];  // W_hh of each phase, per direction, in panels: pack() below
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
+  int64_t dz_row(int64_t p, int64_t n, int64_t k) const { return (n * P + p) * K + k; }
   int64_t plane() const { return P * N * K * D; }  // between two states
   int64_t initial_at(int64_t j, int64_t n, int64_t k) const { return ((j * N + n) * K + k) * D; }
   Compute<S> keep(int64_t p, int64_t n) const { return cont ? Compute<S>(cont[p * N + n]) : 1; }
@@ -52,7 +53,8 @@ struct ForwardCall : Call<S> {
   S *state, *saved;
 };
 
-// dparams [unit, params, D] takes a unit's share; dstart [segment, states, N, K, D] is null without initial.
+// dz is [N, P, K, gates*D]: as a map in channels_last order, whose products read it in place. dparams
+// [unit, params, D] takes a unit's share; dstart [segment, states, N, K, D] is null without initial.
 template <typename S>
 struct BackwardCall : Call<S> {
   const S *state, *saved, *dstate;
@@ -60,6 +62,27 @@ struct BackwardCall : Call<S> {
   int64_t dstate_plane;
   S *dz, *dstart;
   Compute<S>* dparams;
+};
+
+// d W_hh: the sum over steps and samples of dz (outer product) what W_hh multiplied there.
+template <typename S>
+struct WeightsCall {
+  int64_t P, N, K, D, gates;
+  const Direction* plan;
+  const S *dz, *initial, *cont, *state, *saved;
+  Strides dzs;
+  int64_t saved_count;
+
+  int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
+};
+constexpr int64_t kBlock = 128;  // rows of dz and h that are packed at once
+
+// out [rows of W_hh, padded; D, padded], zero at entry: W_hh's rows first .. first + count - 1 of direction
+// k, summed over (step, sample) begin .. end - 1. gate: the saved value that multiplied h, or -1.
+template <typename T>
+struct WeightsShare {
+  int64_t k, first, count, gate, begin, end;
+  T* out;
 };
 
 // Values of T that a unit needs beside its tensors.
@@ -77,9 +100,10 @@ int64_t backward_scratch(int64_t D, int64_t width) {
 template <typename S>
 struct Tiles {
   const char* name;
-  int64_t width;
+  int64_t width, rows;  // columns of a panel, and rows of a product
   void (*forward[Cells::kCount])(const ForwardCall<S>&, const Unit&, Compute<S>* scratch);
   void (*backward[Cells::kCount])(const BackwardCall<S>&, const Unit&, Compute<S>* scratch);
+  void (*weights)(const WeightsCall<S>&, const WeightsShare<Compute<S>>&, Compute<S>* scratch);
 };
 
 template <typename S>

@@ -5,6 +5,7 @@
 
 #include "panel_product.h"
 #include "tile.h"
+#include "tile_weights.h"
 
 namespace crnn {
 namespace {
@@ -154,7 +155,7 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
   using T = Compute<S>;
   // Where a chain's step stands, and the states before it: state j at before + j * between; null for zeros.
   struct Place {
-    int64_t p, n, row, between;
+    int64_t p, n, row, dz_row, between;
     const S* before;
     T keep;
   };
@@ -169,12 +170,13 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
       : Base(call, unit), carry(scratch) {}
 
   Place place(int64_t b, int64_t t) const {
-    const int64_t n = sample(b), s = this->step(b, t), p = dir.position(s), row = c.row(p, n, u.k);
+    const int64_t n = sample(b), s = this->step(b, t), p = dir.position(s), row = c.row(p, n, u.k),
+                  dz_row = c.dz_row(p, n, u.k);
     const T keep = c.keep(p, n);
     if (dir.value_crosses(s))
-      return {p, n, row, c.plane(), c.state + c.row(dir.position(s - 1), n, u.k) * D, keep};
-    if (c.initial) return {p, n, row, c.N * c.K * D, c.initial + c.initial_at(0, n, u.k), keep};
-    return {p, n, row, 0, nullptr, keep};
+      return {p, n, row, dz_row, c.plane(), c.state + c.row(dir.position(s - 1), n, u.k) * D, keep};
+    if (c.initial) return {p, n, row, dz_row, c.N * c.K * D, c.initial + c.initial_at(0, n, u.k), keep};
+    return {p, n, row, dz_row, 0, nullptr, keep};
   }
 
   void run() {
@@ -189,7 +191,7 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
         for (int64_t b = 0; b < u.count; ++b) first_phase(b, places[b]);
       }
       for (int64_t b = 0; b < u.count; ++b)
-        for (int64_t i = 0; i < gates; ++i) c.dz[places[b].row * gates + i] = dx[b * gates + i];
+        for (int64_t i = 0; i < gates; ++i) c.dz[places[b].dz_row * gates + i] = dx[b * gates + i];
       if (t == 0 && !c.dstart) return;
       this->product(0, Cell::kFirstGates * D, D, dx, gates, share);
       for (int64_t b = 0; b < u.count; ++b) carry_on(b, places[b].keep);
@@ -278,12 +280,14 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
 // The table that tile.h declares.
 template <typename S, typename Product, typename... Cell>
 constexpr Tiles<S> tiles_of(const char* name, CellList<Cell...>) {
-  return {name, Product::kWidth, {+[](const ForwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
-            ForwardTile<Cell, S, Product>(c, u, scratch).run();
-          }...},
+  return {name, Product::kWidth, Product::kHeight,
+      {+[](const ForwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
+        ForwardTile<Cell, S, Product>(c, u, scratch).run();
+      }...},
       {+[](const BackwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
         BackwardTile<Cell, S, Product>(c, u, scratch).run();
-      }...}};
+      }...},
+      add_share<Product, S>};
 }
 
 }  // namespace

@@ -1,0 +1,108 @@
+// d W_hh on the CPU: dz^T h of all steps that continue from another, packed block by block (tile_weights.h).
+//
+//   work     a unit is (direction, some rows of W_hh, a share of the steps); nothing is gathered beforehand
+//   order    units, and the sums inside and over them, do not depend on the number of threads: equal bits
+//   cost     gates * D * D multiply-adds per position; dz and h are read once for each kTileRows rows of W_hh
+#include <torch/headeronly/core/Dispatch_v2.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "../core/scan.h"
+#include "processor.h"
+#include "tile.h"
+
+namespace crnn {
+namespace {
+
+using torch::headeronly::ScalarType;
+using OptionalTensor = std::optional<Tensor>;
+
+constexpr int64_t kTileRows = 192;                 // of W_hh: a multiple of every product's rows
+constexpr int64_t kShareSteps = 512, kShares = 8;  // least (step, sample) of a share; most shares
+
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Rows first .. first + count - 1 of W_hh[k], whose product had h times the saved value `gate`, if not -1.
+struct WeightsTile {
+  int64_t k, first, count, gate;
+};
+
+std::vector<WeightsTile> weights_tiles(const ScanShape& q, int64_t first_gates, int64_t reset) {
+  std::vector<WeightsTile> list;
+  const int64_t ends[2] = {first_gates * q.D, q.gates * q.D};
+  for (int64_t k = 0; k < q.K; ++k)
+    for (int64_t phase = 0, first = 0; phase < 2; ++phase)
+      for (; first < ends[phase]; first += list.back().count)
+        list.push_back({k, first, std::min(kTileRows, ends[phase] - first), phase ? reset : -1});
+  return list;
+}
+
+template <typename S>
+void run(
+    const ScanShape& q, const std::string& variant, const std::string& cell, WeightsCall<S> call, S* dwhh) {
+  using T = Compute<S>;
+  const Tiles<S>& tiles =
+      choose("crnn::scan", variant, {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
+  int64_t first_gates = 0, reset = 0;
+  Cells::visit(cell, [&](auto c) { first_gates = c.kFirstGates, reset = c.kReset; });
+  const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset);
+  const int64_t steps = q.P * q.N, shares = std::clamp<int64_t>(steps / kShareSteps, 1, kShares);
+  const int64_t width = round_up(q.D, tiles.width), size = round_up(kTileRows, tiles.rows) * width;
+  std::vector<T> sums(work.size() * shares * size);
+  torch::stable::parallel_for(0, work.size() * shares, 1, [&](int64_t begin, int64_t end) {
+    std::vector<T> scratch(kBlock * (width + round_up(kTileRows, tiles.rows)));
+    for (int64_t i = begin; i < end; ++i) {
+      const WeightsTile& t = work[i / shares];
+      const int64_t share = i % shares;
+      tiles.weights(call,
+          {t.k, t.first, t.count, t.gate, steps * share / shares, steps * (share + 1) / shares,
+              sums.data() + i * size},
+          scratch.data());
+    }
+  });
+  torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t r = 0; r < work[i].count; ++r) {
+        T* row = sums.data() + i * shares * size + r * width;
+        for (int64_t share = 1; share < shares; ++share)
+          for (int64_t d = 0; d < q.D; ++d) row[d] += row[share * size + d];
+        std::copy(row, row + q.D, dwhh + ((work[i].k * q.gates * q.D) + work[i].first + r) * q.D);
+      }
+  });
+}
+
+template <typename S>
+const S* optional_data(const OptionalTensor& t) {
+  return t ? t->const_data_ptr<S>() : nullptr;
+}
+
+Tensor scan_weights_backward_cpu(const Tensor& dz, const Tensor& whh, const OptionalTensor& cell_params,
+    const OptionalTensor& initial, const OptionalTensor& cont, const Tensor& state, const Tensor& saved,
+    std::vector<int64_t> plan, std::string cell, std::string variant) {
+  const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
+  const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
+  check_rows(dz, q.gates * q.D, "dz");
+  Tensor dwhh = torch::stable::empty_like(whh);
+  THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_weights_backward on cpu", AT_WRAP([&] {
+    run<scalar_t>(q, variant, in.cell,
+        {q.P, q.N, q.K, q.D, q.gates, q.plan.data(), dz.const_data_ptr<scalar_t>(),
+            optional_data<scalar_t>(initial), optional_data<scalar_t>(cont), state.const_data_ptr<scalar_t>(),
+            saved.const_data_ptr<scalar_t>(), {dz.stride(0), dz.stride(1), dz.stride(2)}, q.saved},
+        dwhh.mutable_data_ptr<scalar_t>());
+  }),
+      AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
+  return dwhh;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(crnn, CPU, m) {
+  m.impl("scan_weights_backward", TORCH_BOX(&scan_weights_backward_cpu));
+}
+
+}  // namespace crnn
