@@ -145,7 +145,7 @@ setup(
     include_package_data=False,  # what MANIFEST.in adds is for the source distribution alone
     package_data={
         "crnn.proto": ["caffe.proto", "caffe.desc"],
-        "crnn.prototxt_like": ["**/*.prototxt", "**/*.md"],
+        "crnn.prototxt_like": ["**/*.prototxt", "**/*.md", "**/*.py"],
     },
     **extension(),
 )

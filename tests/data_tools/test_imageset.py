@@ -219,7 +219,7 @@ def test_mistakes_are_one_sentence_and_exit_code_1(crnn, tmp_path):
     assert (result.returncode, result.stderr) == (1, "crnn data: there is no list nolist\n")
     result = crnn("data", "convert", "flowers")
     assert result.returncode == 1
-    assert "unknown data set 'flowers'; known: cifar10, cifar100, fashion-mnist, ils" in result.stderr
+    assert "unknown data set 'flowers'; known: cifar10, cifar100, emoji, fash" in result.stderr
 
 
 def test_help_lists_the_data_sets(crnn):
