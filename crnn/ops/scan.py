@@ -111,13 +111,18 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(whh, cell_params, initial, cont, *output)
 
 
+#: Most channels for which our d W_hh is as fast as torch's products; up to here its bits do not depend on the
+#: number of threads.
+_OWN_PRODUCT = 512
+
+
 def _backward(ctx, dstate, _dsaved):
     whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
     wants, dwhh, rest = ctx.needs_input_grad, None, (ctx.plan, ctx.cell, ctx.variant)
     dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(
         dense(dstate), whh, cell_params, initial, cont, state, saved, *rest
     )
-    if wants[1] and dz.device.type == "cpu":
+    if wants[1] and dz.device.type == "cpu" and whh.shape[2] <= _OWN_PRODUCT:
         dwhh = torch.ops.crnn.scan_weights_backward.default(
             dz, whh, cell_params, initial, cont, state, saved, *rest
         )

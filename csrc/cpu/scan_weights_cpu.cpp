@@ -20,8 +20,9 @@ namespace {
 using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kTileRows = 192;                 // of W_hh: a multiple of every product's rows
-constexpr int64_t kShareSteps = 512, kShares = 8;  // least (step, sample) of a share; most shares
+constexpr int64_t kTileRows = 192;    // of W_hh: a multiple of every product's rows
+constexpr int64_t kShareSteps = 512;  // the least (step, sample) of a share
+constexpr int64_t kUnits = 16;        // where W_hh has fewer tiles, each is cut into shares of the steps
 
 int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -51,7 +52,9 @@ void run(
   int64_t first_gates = 0, reset = 0;
   Cells::visit(cell, [&](auto c) { first_gates = c.kFirstGates, reset = c.kReset; });
   const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset);
-  const int64_t steps = q.P * q.N, shares = std::clamp<int64_t>(steps / kShareSteps, 1, kShares);
+  const int64_t steps = q.P * q.N, count = work.size();
+  const int64_t shares =
+      std::max<int64_t>(1, std::min(steps / kShareSteps, kUnits / std::max<int64_t>(1, count)));
   const int64_t width = round_up(q.D, tiles.width), size = round_up(kTileRows, tiles.rows) * width;
   std::vector<T> sums(work.size() * shares * size);
   torch::stable::parallel_for(0, work.size() * shares, 1, [&](int64_t begin, int64_t end) {

@@ -75,7 +75,7 @@ struct WeightsCall {
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
 };
-constexpr int64_t kBlock = 128;  // rows of dz and h that are packed at once
+constexpr int64_t kBlock = 256;  // rows of dz and h that are packed at once
 
 // out [rows of W_hh, padded; D, padded], zero at entry: W_hh's rows first .. first + count - 1 of direction
 // k, summed over (step, sample) begin .. end - 1. gate: the saved value that multiplied h, or -1.
