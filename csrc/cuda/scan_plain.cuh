@@ -22,7 +22,7 @@ using Compute = std::conditional_t<sizeof(S) == 2, float, S>;
 
 // Values of T that a block keeps in scratch; the passes lay it out in their constructors.
 template <typename Cell>
-constexpr int64_t plain_scratch(int64_t D) {
+CRNN_HD constexpr int64_t plain_scratch(int64_t D) {
   return kPlainChains * ((Cell::kStates + Cell::kSaved + Cell::kParams + Cell::kGates + 1) * D + 4);
 }
 
