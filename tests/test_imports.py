@@ -16,7 +16,7 @@ RULES = {
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
     "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
-    "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy"}),
+    "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy", "safetensors"}),
     "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
     "crnn.report": (set(), {"numpy", "matplotlib"}),
     "crnn.experiments": (
@@ -37,6 +37,7 @@ RULES = {
 NOT_AT_TOP = {
     "crnn.proto": {"h5py"},
     "crnn.layers": {"lmdb", "cv2"},
+    "crnn.net": {"safetensors"},
     "crnn.experiments": {"sklearn"},
     "crnn.pycaffe": {"h5py"},
     "crnn.tools": {"lmdb", "cv2", "matplotlib"},

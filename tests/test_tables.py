@@ -33,6 +33,7 @@ SHOWN_ELSEWHERE = {
     "HierarchicalRNN": "layers/test_hierarchical_rnn.py",
     "Im2col": "layers/test_conv.py",
     "ImageData": "layers/test_file_data.py",
+    "ImagePyramid": "layers/test_scale_rnn.py",
     "InfogainLoss": "layers/test_log_loss.py",
     "LSTMUnit": "layers/test_recurrent.py",
     "Log": "layers/test_power.py",
@@ -43,6 +44,7 @@ SHOWN_ELSEWHERE = {
     "Python": "layers/test_python_layer.py",
     "Reduction": "layers/test_reduction.py",
     "SPP": "layers/test_pooling.py",
+    "ScaleRNN": "layers/test_scale_rnn.py",
     "Silence": "layers/test_gather.py",
     "SpatialRNN": "ops/test_goldens.py",
     "Split": "layers/test_shape.py",
@@ -167,7 +169,7 @@ def test_every_layer_type_that_caffe_has_is_compared_with_it():
     """By the table of `make parity`; the rest has no values of its own, or not the same twice."""
     compared = set(re.findall(r"^\| (\w+) \|", (ROOT / "tests/parity/README.md").read_text(), re.MULTILINE))
     rest = {"Data", "DummyData", "HDF5Output", "Input", "MemoryData", "Python"}
-    ours = {"HierarchicalRNN", "SpatialRNN"}
+    ours = {"HierarchicalRNN", "ImagePyramid", "ScaleRNN", "SpatialRNN"}
     assert set(TYPES) - compared == rest | ours
 
 

@@ -1,0 +1,76 @@
+"""A torch model's state dict as the blobs of a net whose layers have the names of the model's modules."""
+
+import pickle
+from collections.abc import Mapping
+from os import fspath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: layer type -> what its blobs are called in a state dict, in Caffe's order.
+ENTRIES = {
+    "Convolution": ("weight", "bias"),
+    "InnerProduct": ("weight", "bias"),
+    "BatchNorm": ("running_mean", "running_var", None),  # the last is Caffe's divisor of both, 1
+    "Scale": ("weight", "bias"),
+    "ScaleRNN": ("weight_hh", "weight_z", "weight_hz"),
+}
+
+
+def read(path) -> dict[str, Tensor]:
+    """Name -> tensor of a .safetensors, .npz or torch file (.pt, .pth). No code in the file is run.
+
+    Raises OSError where it cannot be read, ValueError where it holds anything but named tensors.
+    """
+    name = fspath(path)
+    if name.endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(name)
+        except SafetensorError as error:
+            raise ValueError(f"{name} is no whole .safetensors file: {error}") from None
+    if name.endswith(".npz"):
+        with np.load(name, allow_pickle=False) as file:
+            return {key: torch.from_numpy(file[key]) for key in file.files}
+    try:
+        state = torch.load(name, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"{name} is no state dict that can be read without running code: {said}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{name} holds no state dict (name -> tensor): save model.state_dict()")
+    return dict(state)
+
+
+@torch.no_grad()
+def copy(net, state: Mapping[str, Tensor]) -> list[str]:
+    """Fills the net's layers from entries MODULE.weight, ...; returns the entries that no layer took.
+
+    Layer "a.b" takes those of module a.b; a Scale named "a.b.scale" those of the normalisation a.b.
+
+    Raises ValueError, naming all of them, for blobs that have no entry or one of another shape.
+    """
+    problems, pairs, used = [], [], set()
+    for layer in net.layers:
+        module = layer.name.removesuffix(".scale")
+        for blob, entry in zip(layer.blobs, ENTRIES.get(layer.type, ()), strict=False):
+            if entry is None:
+                pairs.append((blob, torch.ones_like(blob)))
+                continue
+            name = f"{module}.{entry}"
+            value = state.get(name)
+            if value is None:
+                problems.append(f"no {name}")
+            elif value.shape != blob.shape:
+                problems.append(f"{name} is {list(value.shape)}, layer {layer.name!r} has {list(blob.shape)}")
+            else:
+                used.add(name)
+                pairs.append((blob, value))
+    if problems:
+        raise ValueError(f"the state dict does not fit net {net.name!r}: {'; '.join(problems)}")
+    for blob, value in pairs:
+        blob.copy_(value)
+    return [name for name in state if name not in used and not name.endswith("num_batches_tracked")]

@@ -1,0 +1,93 @@
+"""ResNet-18 in prototxt with the weights of torchvision's model, read from a state dict."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from crnn.net import torch_weights
+from crnn.net.net import Net
+from crnn.testing import ROOT
+
+RESNET = str(ROOT / "prototxt_like" / "srnn" / "resnet18.prototxt")
+SHAPES = {"conv1.weight": (4, 3, 3, 3), "bn1.weight": (4,), "bn1.bias": (4,), "bn1.running_mean": (4,)}
+SHAPES |= {"bn1.running_var": (4,), "fc.weight": (2, 4), "fc.bias": (2,)}
+SMALL = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 3, 8, 8] } } }
+layer { name: "conv1" type: "Convolution" bottom: "x" top: "y"
+  convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }
+layer { name: "bn1" type: "BatchNorm" bottom: "y" top: "y" }
+layer { name: "bn1.scale" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }
+layer { name: "pool" type: "Pooling" bottom: "y" top: "p" pooling_param { pool: AVE global_pooling: true } }
+layer { name: "fc" type: "InnerProduct" bottom: "p" top: "fc" inner_product_param { num_output: 2 } }
+"""
+
+
+def state():
+    return {name: 0.5 + torch.rand(shape) for name, shape in SHAPES.items()}
+
+
+def torchs(x, s):
+    x = torch.nn.functional.conv2d(x, s["conv1.weight"])
+    x = torch.nn.functional.batch_norm(
+        x, s["bn1.running_mean"], s["bn1.running_var"], s["bn1.weight"], s["bn1.bias"]
+    )
+    return x.mean((2, 3)) @ s["fc.weight"].T + s["fc.bias"]
+
+
+@pytest.mark.parametrize("form", ["pth", "safetensors", "npz"])
+def test_the_net_computes_what_torch_does(tmp_path, form):
+    path, values = tmp_path / f"w.{form}", state()
+    save = {"pth": torch.save, "safetensors": save_file}
+    if form == "npz":
+        np.savez(path, **{name: value.numpy() for name, value in values.items()})
+    else:
+        save[form](values, path)
+    net, x = Net(SMALL, phase="TEST"), torch.randn(2, 3, 8, 8)
+    assert torch_weights.copy(net, torch_weights.read(path)) == []
+    torch.testing.assert_close(net(x)["fc"], torchs(x, values))
+
+
+def test_what_is_missing_or_misshapen_is_named():
+    values = state()
+    del values["fc.bias"]
+    values["conv1.weight"] = torch.zeros(4, 3, 5, 5)
+    net = Net(SMALL, phase="TEST")
+    with pytest.raises(ValueError, match=r"conv1.weight is \[4, 3, 5, 5\], layer 'conv1' has .*; no fc.bias"):
+        torch_weights.copy(net, values)
+
+
+def test_entries_that_no_layer_takes_are_returned():
+    extra = {"head.weight": torch.zeros(1), "bn1.num_batches_tracked": torch.tensor(3)}
+    assert torch_weights.copy(Net(SMALL, phase="TEST"), {**state(), **extra}) == ["head.weight"]
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="no state dict that can be read without running code"):
+        torch_weights.read(tmp_path / "model.pth")
+
+
+def test_resnet_18_has_torchvisions_parameters():
+    """11,689,512 (torchvision's model card), and 512 features at any size of image."""
+    net = Net(RESNET, phase="TEST")
+    learnt = [b for layer in net.layers if layer.type != "BatchNorm" for b in layer.blobs]
+    assert sum(blob.numel() for blob in learnt) == 11_689_512
+    with torch.no_grad():
+        for size in (32, 48):
+            net(torch.rand(1, 3, size, size))
+            assert net.blobs["avgpool"].shape[:2] == (1, 512)
+
+
+def test_it_takes_torchvisions_weights():
+    models = pytest.importorskip("torchvision.models", reason="torchvision is not installed")
+    model = models.resnet18().eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    net, x = Net(RESNET, phase="TEST"), torch.randn(2, 3, 96, 96)
+    assert torch_weights.copy(net, model.state_dict()) == []
+    with torch.no_grad():
+        net(x)
+        torch.testing.assert_close(net.blobs["fc"], model(x), rtol=1e-4, atol=1e-5)
