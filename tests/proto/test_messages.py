@@ -41,7 +41,16 @@ WIRE = {
     "param=1001 blob_share_mode=1002",
 }
 #: What our own messages' names begin with.
-OURS = ("SpatialRNNParameter", "Experiment", "SvmParameter", "PaperFigureParameter", "CrfParameter")
+OURS = (
+    "SpatialRNNParameter",
+    "HierarchicalRNNParameter",
+    "ScaleRNNParameter",
+    "ImagePyramidParameter",
+    "Experiment",
+    "SvmParameter",
+    "PaperFigureParameter",
+    "CrfParameter",
+)
 LAYER_PARAMS = """
 transform loss accuracy argmax concat contrastive_loss convolution data dropout dummy_data eltwise
 exp hdf5_data hdf5_output hinge_loss image_data infogain_loss inner_product lrn memory_data mvn
@@ -69,6 +78,9 @@ def test_every_field_below_2000_is_caffes_and_ours_are_above():
     ours = {f"{m.name}.{f.name}" for m in messages() for f in m.fields if f.number >= 2000}
     assert {name for name in ours if not name.startswith(OURS)} == {
         "LayerParameter.spatial_rnn_param",
+        "LayerParameter.hierarchical_rnn_param",
+        "LayerParameter.scale_rnn_param",
+        "LayerParameter.image_pyramid_param",
         "SolverParameter.window_update",
         "SolverParameter.legacy_shared_decay",
         "SolverParameter.restart_period",
