@@ -40,7 +40,9 @@ def cpu_table(results: Sequence[dict]) -> str:
     if not results:
         return f"CPU: {NONE}.\n"
     result = results[-1]
-    rows = [r for r in result["rows"] if r["mode"] in ("forward+backward", "update") and r["dtype"] == "fp32"]
+    same = [r for r in results if r["setup"]["revision"] == result["setup"]["revision"]]
+    found = [row for r in same for row in r["rows"]]
+    rows = [r for r in found if r["mode"] in ("forward+backward", "update") and r["dtype"] == "fp32"]
     lines = [["shape", "op", "crnn ms", "fastest peer", "its ms", "faster", "of the floor"]]
     for row in rows:
         times = {n: e["wall"]["ms"] for n, e in row["contestants"].items() if "wall" in e}
@@ -51,11 +53,10 @@ def cpu_table(results: Sequence[dict]) -> str:
         share = f"{row['floor']['ms'] / mine:.0%} ({row['floor']['limit']})"
         faster = f"{peers[peer] / mine:.2f}×"
         lines.append([row["name"], row["op"], number(mine), peer, number(peers[peer]), faster, share])
-    s, load = result["setup"], result["before"]["load"]
-    text = (
-        f"{s['machine']}, {s['threads']} threads, torch {s['torch']}, revision {s['revision']}, load {load}"
-    )
-    return f"Forward and backward (update: one step), fp32, medians; {text}:\n\n{markdown(lines)}\n"
+    s, load = result["setup"], max(r["before"]["load"] for r in same)
+    where = f"{s['machine']}, {s['threads']} threads, torch {s['torch']}, revision {s['revision']}"
+    head = f"Forward and backward (update: one step), fp32, medians; {where}, load up to {load}:"
+    return f"{head}\n\n{markdown(lines)}\n"
 
 
 def time_of(row: dict, who: str, clock: str = "device") -> float:
