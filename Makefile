@@ -6,7 +6,7 @@
 # make pycaffe-tests CAFFE=CHECKOUT           BVLC's own tests of pycaffe, on crnn.pycaffe
 # make opencv-oracle                         our nets and weights through OpenCV 4's Caffe importer
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
-# make cuda    the CUDA kernels (nvcc, no GPU) and their registers
+# make cuda    the CUDA kernels (nvcc, no GPU) and their registers   make sanitize  kernels under ASan and UBSan
 # make abi TORCH=2.10.0                       the built wheel under another torch
 #
 # PYTHON=python3.12 picks the interpreter. TORCH_INDEX=URL takes torch from another package index (README: CPU only).
@@ -18,7 +18,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/cuda/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench gpu docs package cuda abi oracle parity opencv-oracle pycaffe-tests proto clean
+.PHONY: build demo test lint format bench gpu docs package cuda sanitize abi oracle parity opencv-oracle pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -102,6 +102,9 @@ cuda: $(VENV)/.dev
 	$(PIP) install -q -c constraints.txt nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
 	PATH="$(abspath $(BIN)):$$PATH" CRNN_BUILD=cuda $(BIN)/python setup.py -q build_ext --inplace
 	$(BIN)/python tests/cuda/ptxas_report.py
+
+sanitize: $(VENV)/.dev
+	$(BIN)/python tests/sanitized.py $(PYTEST_ARGS)
 
 TORCH ?= 2.10.0
 abi: package

@@ -20,6 +20,8 @@ FLAGS = [
     "-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas",
     "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{EMULATOR}", f"-I{KERNELS}", f"-I{TORCH / 'include'}",
 ]  # fmt: skip
+MORE_FLAGS = os.environ.get("CRNN_EMULATOR_FLAGS", "").split()  # tests/sanitized.py
+FOLDER = ROOT / "build" / ("sanitized" if MORE_FLAGS else "emulated")
 
 
 def sources() -> list[Path]:
@@ -89,7 +91,7 @@ class Emulated:
 def emulated() -> Emulated:
     if "cpu" not in backends() or not shutil.which(os.environ.get("CXX", "c++")):
         pytest.skip("needs the compiled extension and a C++ compiler")
-    torch.ops.load_library(build(ROOT / "build" / "emulated", FLAGS))
+    torch.ops.load_library(build(FOLDER, [*FLAGS, *MORE_FLAGS]))
     return Emulated()
 
 

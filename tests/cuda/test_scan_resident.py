@@ -124,3 +124,22 @@ def test_a_recurrence_near_the_identity_stays_exact_over_long_chains(emulated):
     want = reference.scan(z.double(), w_hh.double(), case.plan, "relu")
     rounded = want.bfloat16()
     assert relative_error(got, want) < 2 * relative_error(rounded, want)
+
+
+#: Type of 2 bytes, K, D, samples, segments of a direction, backward -> chains a block, on an H200's 132
+#: multiprocessors. Forward a segment starts from `initial`; backward one ends where the gradient is cut.
+TILES = {
+    "C-RNN B=256": ((True, 4, 256, 256, 1, False), 8),  # 32 tiles x 4 directions: 128 blocks at once
+    "C-RNN B=32": ((True, 4, 256, 32, 1, False), 8),  # 16 blocks: a latency chain, the smallest tile
+    "C-RNN B=256 backward, six windows": ((True, 4, 256, 256, 6, True), 16),  # more than fit: the largest
+    "L-RNN 32x32, B=128, D=64": ((True, 2, 64, 128, 32, False), 32),  # 256 blocks of 128 threads
+    "L-RNN 32x32, B=128, D=128": ((True, 2, 128, 128, 32, False), 32),
+    "float": ((False, 4, 256, 256, 1, False), 8),
+    "D=1024": ((True, 4, 1024, 10, 1, False), 0),
+}
+
+
+@pytest.mark.parametrize(("problem", "tile"), TILES.values(), ids=TILES)
+def test_the_smallest_tile_whose_blocks_run_at_once(emulated, problem, tile):
+    half, K, D, N, segments, backward = problem
+    assert torch.ops.crnn_emulator.resident_tile("relu", half, K, D, N * segments, backward) == tile

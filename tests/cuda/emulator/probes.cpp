@@ -6,6 +6,8 @@
 #include <string>
 
 #include "device.cuh"
+#include "runtime.h"
+#include "scan_variants.h"
 
 namespace {
 
@@ -181,6 +183,13 @@ void mistake(std::string which) {
     });
 }
 
+// Chains that a block of scan_resident takes on the emulated device; 0 where it does not fit.
+int64_t resident_tile(std::string cell, bool half, int64_t K, int64_t D, int64_t chains, bool backward) {
+  const Dtype dtype = half ? Dtype::kBFloat16 : Dtype::kFloat;
+  const ScanProblem q{Cells::index(cell), dtype, chains, K, D, chains, backward, true, true, true};
+  return scan_resident.misfit(q, device_info(0)) ? 0 : scan_resident.tile(q, device_info(0));
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(crnn_emulator, m) {
@@ -190,6 +199,7 @@ STABLE_TORCH_LIBRARY(crnn_emulator, m) {
   m.def("round_to_tf32(Tensor(a!) values) -> ()");
   m.def("shuffle(Tensor(a!) values, int mask) -> ()");
   m.def("mistake(str which) -> ()");
+  m.def("resident_tile(str cell, bool half, int K, int D, int chains, bool backward) -> int");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(crnn_emulator, CompositeExplicitAutograd, m) {
@@ -199,4 +209,5 @@ STABLE_TORCH_LIBRARY_IMPL(crnn_emulator, CompositeExplicitAutograd, m) {
   m.impl("round_to_tf32", TORCH_BOX(&round_to_tf32));
   m.impl("shuffle", TORCH_BOX(&shuffle));
   m.impl("mistake", TORCH_BOX(&mistake));
+  m.impl("resident_tile", TORCH_BOX(&resident_tile));
 }
