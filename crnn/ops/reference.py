@@ -31,6 +31,7 @@ class Cell(NamedTuple):
     params: int = 0
     saved: int = 0  # values per position and channel that the compiled backends keep for backward
     reset: int | None = None  # the saved value that multiplies h for the last gate's product, if there is one
+    masked: bool = False  # backward asks of h only whether it is above 0: CUDA keeps a bit for it
 
 
 def relu(x, w, prev, p):
@@ -79,7 +80,7 @@ def gru_of(f):
 
 #: The cells by name, in the order of `Cells` in csrc/core/cells.h.
 CELLS = {
-    "relu": Cell(relu, gates=1),
+    "relu": Cell(relu, gates=1, masked=True),
     "tanh": Cell(tanh, gates=1),
     "ln_relu": Cell(ln_relu, gates=1, params=2, saved=1),
     "gru": Cell(gru_of(torch.relu), gates=3, saved=3, reset=1),

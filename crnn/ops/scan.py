@@ -86,7 +86,10 @@ def _plan(flat: list[int]) -> list[Direction]:
 
 def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
     (P, N, K, _), D, c = z.shape, whh.shape[2], reference.CELLS[cell]
-    return z.new_empty(c.states, P, N, K, D), z.new_empty(P, N, K, c.saved, D)
+    kept = (c.saved, D)
+    if c.masked and z.device.type == "cuda":  # csrc/cuda/scan_call.h, mask_bytes
+        kept = (1, -(-D // 128) * 16 // z.element_size())
+    return z.new_empty(c.states, P, N, K, D), z.new_empty(P, N, K, *kept)
 
 
 def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):

@@ -39,11 +39,12 @@ struct Backward {
 
 // What most cells are. kPhases = 2 goes with kFirstGates < kGates and kReset, the saved value that multiplies
 // h to the operand. Bit j of kReadsState, kReadsPrev: backward
-// looks at state j after, before the step; a backend need not bring the others.
+// looks at state j after, before the step; a backend need not bring the others. kMasked: of the states after
+// the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0.
 struct PlainCell {
   static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1, kReset = -1;
   static constexpr unsigned kReadsState = 1, kReadsPrev = 0;
-  static constexpr bool kNormalised = false;
+  static constexpr bool kNormalised = false, kMasked = false;
 };
 
 // Layer normalisation's epsilon, added to the variance (Xie 2016, eq. 15). As in crnn/ops/reference.py.
@@ -56,6 +57,7 @@ CRNN_HD T relu(T v) {
 
 struct ReluCell : PlainCell {  // h = relu(x + W h)                                    Zuo 2015, eq. 3-6
   static constexpr std::string_view kName = "relu";
+  static constexpr bool kMasked = true;
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {

@@ -25,10 +25,15 @@ struct ResidentBackward {
   // The parts of a row that arrives: dstate of each state, then the states and previous states that the cell
   // reads, then saved values.
   static constexpr int count(unsigned bits) { return bits == 0 ? 0 : int(bits & 1) + count(bits >> 1); }
-  static constexpr int kNowAt = kStates, kPrevAt = kNowAt + count(Cell::kReadsState);
+  static constexpr unsigned kReadsState = Cell::kMasked ? 0 : Cell::kReadsState;
+  static constexpr int kNowAt = kStates, kPrevAt = kNowAt + count(kReadsState);
   static constexpr int kSavedAt = kPrevAt + count(Cell::kReadsPrev), kParts = kSavedAt + kSaved;
   static constexpr uint32_t kInPitch = R::pitch(kParts * R::kD), kDzPitch = R::pitch(R::kG * R::kD);
-  static constexpr uint32_t kInTile = R::kN * kInPitch, kDzTile = R::kN * kDzPitch;
+  // A masked cell's bits follow the rows: an odd multiple of 16 bytes a chain, as R::pitch.
+  static constexpr uint32_t kMaskRow = Cell::kMasked ? (R::kD + 127) / 128 * 16 : 0;
+  static constexpr uint32_t kMaskPitch = Cell::kMasked ? kMaskRow / 32 * 32 + 16 : 0;
+  static constexpr uint32_t kMask = R::kN * kInPitch;
+  static constexpr uint32_t kInTile = kMask + R::kN * kMaskPitch, kDzTile = R::kN * kDzPitch;
   static constexpr uint32_t kIn = 0, kDz = kIn + kRing * kInTile, kMoments = kDz + 2 * kDzTile;
   static constexpr uint32_t kMomentBytes = Cell::kNormalised ? R::kWarps * R::kN * 8 : 0;
   static constexpr uint32_t kTable = kMoments + 2 * kMomentBytes;
@@ -119,10 +124,21 @@ struct ResidentBackward {
         const S* from = source(b, part, walk.offset, before.offset, t, there) + channel;
         device::copy_async(to + b * kInPitch + (part * R::kD + channel) * sizeof(S), from, there);
       });
+      if constexpr (Cell::kMasked) fetch_mask(walk.offset, to + kMask);
       walk.back(lines);
       to = to == kIn + kAhead * kInTile ? kIn : to + kInTile;
     }
     device::copy_async_commit();
+  }
+
+  CRNN_DEVICE void fetch_mask(int offset, uint32_t to) const {
+    constexpr int kRow = kMaskRow / 16;
+    for (int at = device::thread(); at < R::kN * kRow; at += R::kThreads) {
+      const int b = at / kRow, part = at % kRow;
+      const auto* from =
+          static_cast<const unsigned char*>(call.saved) + chains.row(b, offset) * mask_bytes(D) + part * 16;
+      device::copy_async(to + b * kMaskPitch + part * 16, from, chains.has(b) && part * 128 < D);
+    }
   }
 
   // The row of `part` for chain b; `there` becomes false where it is zero.
@@ -135,7 +151,7 @@ struct ResidentBackward {
              (chains.row(b, offset) * kSaved + (part - kSavedAt)) * int64_t(D);
     const S* state = static_cast<const S*>(call.state);
     if (part < kPrevAt)
-      return state + nth(Cell::kReadsState, part - kNowAt) * call.plane() + chains.row(b, offset) * D;
+      return state + nth(kReadsState, part - kNowAt) * call.plane() + chains.row(b, offset) * D;
     const int j = nth(Cell::kReadsPrev, part - kPrevAt);
     const int64_t chain = chains.first + b;
     if (chains.dir.value_crosses(chain / call.N * chains.steps + t))
@@ -258,13 +274,22 @@ struct ResidentBackward {
         for (int s = 0; s < kStates; ++s) next(v.dstate[s][i][j]);
 #pragma unroll
         for (int s = 0; s < kStates; ++s)
-          if (Cell::kReadsState >> s & 1) next(v.state[s][i][j]);
+          if (kReadsState >> s & 1) next(v.state[s][i][j]);
 #pragma unroll
         for (int s = 0; s < kStates; ++s)
           if (Cell::kReadsPrev >> s & 1) next(v.prev[s][i][j]);
 #pragma unroll
         for (int n = 0; n < kSaved; ++n) next(v.saved[n][i][j]);
+        if constexpr (Cell::kMasked) load_mask(v.state[0][i][j], tile + kMask, i, j);
       }
+  }
+  CRNN_DEVICE void load_mask(float (&v)[4], uint32_t mask, int i, int j) const {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const auto bits =
+          device::load_shared<uint16_t>(mask + at.chain(j, e) * kMaskPitch + (at.first_unit + i * 16) / 8);
+      v[e] = float(bits >> (at.lane / 4 + e / 2 * 8) & 1);
+    }
   }
 
   CRNN_DEVICE void begin(Values& v, int i, int j, int e) {
@@ -272,7 +297,7 @@ struct ResidentBackward {
     float ds[kStates], dgate[R::kG] = {}, dprev[kStates] = {}, dp[Cell::kParams + 1];
 #pragma unroll
     for (int s = 0; s < kStates; ++s) {
-      now[s] = Cell::kReadsState >> s & 1 ? v.state[s][i][j][e] : 0;
+      now[s] = (Cell::kMasked || kReadsState >> s & 1) ? v.state[s][i][j][e] : 0;
       prev[s] = Cell::kReadsPrev >> s & 1 ? v.prev[s][i][j][e] * keep[j][e % 2] : 0;
       ds[s] = carry[s][i][j][e] + v.dstate[s][i][j][e];
     }

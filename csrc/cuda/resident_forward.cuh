@@ -3,7 +3,7 @@
 //   work     block (x, y): chains x * kN .. of direction y of the launch; warp w: their units w * 16 * kI ..
 //   memory   W_hh in registers (and shared memory), read once; z arrives by asynchronous copy kAhead steps
 //            early; h in two shared tiles used in turn, which are also where results leave from;
-//            what a cell carries stays in registers, in float
+//            what a cell carries stays in registers, in float; a masked cell's bits are made as h leaves
 //   sync     one barrier a step: after it step t - 1's tile is complete, step t's z is there, and step
 //            t - 2's tile is free. A cell of two phases needs one more, a normalised one too
 //   needs    D <= kD, rows that begin at multiples of 16 bytes (scan_resident.h)
@@ -14,6 +14,22 @@
 #include "resident_moments.cuh"
 
 namespace crnn {
+
+// The byte of a masked cell's row that the values from `channel` on begin: whether each is above 0. Four-byte
+// values are half of it, and the next lane has the other half. Collective.
+template <typename S>
+CRNN_DEVICE unsigned signs(const device::Sixteen& values, int channel) {
+  constexpr int kWord = 4 / sizeof(S);
+  unsigned bits = 0;
+#pragma unroll
+  for (int v = 0; v < 4 * kWord; ++v)
+    bits |= unsigned(value_of<S>(values.word[v / kWord], v % kWord) > 0) << v;
+  if constexpr (sizeof(S) == 4) {
+    bits <<= channel % 8;
+    bits |= device::shuffle_xor(bits, 1);
+  }
+  return bits;
+}
 
 template <typename R>
 struct ResidentForward {
@@ -120,13 +136,22 @@ struct ResidentForward {
   // Step t's tiles to global memory.
   CRNN_DEVICE void send(int t, Walk& walk) {
     const auto out = [&](void* to, int64_t element, uint32_t from) {
-      *reinterpret_cast<device::Sixteen*>(static_cast<S*>(to) + element) =
-          device::load_shared<device::Sixteen>(from);
+      const auto values = device::load_shared<device::Sixteen>(from);
+      *reinterpret_cast<device::Sixteen*>(static_cast<S*>(to) + element) = values;
+      return values;
     };
     chains.template chunks<kStates>([&](int b, int s, int channel, bool inside) {
+      device::Sixteen values{};
+      const int64_t row = chains.row(b, walk.offset);
       if (inside)
-        out(call.state, s * call.plane() + chains.row(b, walk.offset) * D + channel,
+        values = out(call.state, s * call.plane() + row * D + channel,
             state_tile(t) + b * kStatePitch + (s * R::kD + channel) * sizeof(S));
+      if constexpr (Cell::kMasked) {
+        const unsigned bits = signs<S>(values, channel);
+        if (inside && channel % 8 == 0)
+          static_cast<unsigned char*>(call.saved)[row * mask_bytes(D) + channel / 8] =
+              static_cast<unsigned char>(bits);
+      }
     });
     if constexpr (kSaved > 0)
       chains.template chunks<kSaved>([&](int b, int i, int channel, bool inside) {

@@ -18,6 +18,11 @@ constexpr int64_t compute_bytes(Dtype dtype) {
   return dtype == Dtype::kDouble ? 8 : 4;
 }
 
+// What a kMasked cell saves: a bit a channel, h > 0; channel c is bit c % 8 of byte c / 8. Bytes of a row.
+CRNN_HD constexpr int64_t mask_bytes(int64_t D) {
+  return (D + 127) / 128 * 16;
+}
+
 // A [P, N, K, channels] tensor: element strides; channels are dense.
 struct Rows {
   void* data;

@@ -75,6 +75,16 @@ int64_t tiles_of(const ScanProblem& p, int64_t tile) {
   return (p.chains + tile - 1) / tile;
 }
 
+// [P, N, K, saved, D]; of a masked cell [P, N, K, 1, .], the bits in elements of z's dtype.
+Tensor new_saved(const Tensor& z, const ScanShape& q, const std::string& cell, Dtype dtype) {
+  bool masked = false;
+  Cells::visit(cell, [&](auto c) { masked = c.kMasked; });
+  const std::vector<int64_t> mask{q.P, q.N, q.K, 1, mask_bytes(q.D) / bytes_of(dtype)};
+  if (!masked) return torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  return q.D % 128 ? torch::stable::new_zeros(z, mask)
+                   : torch::stable::new_empty(z, mask);  // padded: no bits
+}
+
 Tensor bytes(const Tensor& like, int64_t count) {
   return torch::stable::new_empty(like, {count}, ScalarType::Byte);
 }
@@ -91,7 +101,7 @@ std::tuple<Tensor, Tensor> scan_cuda(const Tensor& z, const Tensor& whh, const O
   const ScanProblem p = problem(q, in, z, variant, false);
   const ScanVariant& kernel = choose(variant, p, on.info);
   Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
-  Tensor saved = torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  Tensor saved = new_saved(z, q, in.cell, p.dtype);
   Tensor scratch = bytes(z, kernel.scratch_bytes(p, q.K * tiles_of(p, kernel.tile(p, on.info))));
   ForwardCall call{};
   fill(call, q, in, p.dtype, scratch.mutable_data_ptr());

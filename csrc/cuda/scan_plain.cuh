@@ -119,6 +119,7 @@ struct PlainForward : PlainTile<Cell, S> {
       if constexpr (Cell::kNormalised)
         this->normalise(norm, [&](int64_t b, int64_t d) { return input(b, t, 0, d) + rec[at(0, b, d)]; });
       each(D, [&](int64_t b, int64_t d) { finish(b, t, d); });
+      if constexpr (Cell::kMasked) each((D + 7) / 8, [&](int64_t b, int64_t i) { store_signs(b, t, i); });
     }
   }
 
@@ -164,6 +165,14 @@ struct PlainForward : PlainTile<Cell, S> {
     }
     for (int i = 0; i < Cell::kSaved; ++i)
       static_cast<S*>(call.saved)[(row(b, t) * Cell::kSaved + i) * D + d] = narrow<S>(saved[i]);
+  }
+
+  // Byte i of a masked cell's row, from the state as it was stored.
+  CRNN_DEVICE void store_signs(int64_t b, int64_t t, int64_t i) {
+    unsigned bits = 0;
+    for (int64_t d = i * 8; d < i * 8 + 8 && d < D; ++d)
+      bits |= unsigned(this->value(call.state, row(b, t) * D + d) > T(0)) << (d - i * 8);
+    static_cast<unsigned char*>(call.saved)[row(b, t) * mask_bytes(D) + i] = static_cast<unsigned char>(bits);
   }
 };
 
@@ -222,6 +231,13 @@ struct PlainBackward : PlainTile<Cell, S> {
   CRNN_DEVICE T saved(int64_t b, int64_t t, int i, int64_t d) const {
     return this->value(call.saved, (row(b, t) * Cell::kSaved + i) * D + d);
   }
+  // State j after step t; of a masked cell 1 or 0.
+  CRNN_DEVICE T after(int64_t b, int64_t t, int j, int64_t d) const {
+    if constexpr (Cell::kMasked)
+      return T(static_cast<const unsigned char*>(call.saved)[row(b, t) * mask_bytes(D) + d / 8] >> d % 8 & 1);
+    else
+      return this->value(call.state, j * call.plane() + row(b, t) * D + d);
+  }
   // State j before step t, times cont.
   CRNN_DEVICE T previous(int64_t b, int64_t t, int j, int64_t d) const {
     const int64_t s = chains.step(this->first + b, t), n = this->sample(b);
@@ -240,7 +256,7 @@ struct PlainBackward : PlainTile<Cell, S> {
     const int64_t in =
         this->position(b, t) * call.dstate.p + this->sample(b) * call.dstate.n + chains.k * call.dstate.k + d;
     for (int j = 0; j < Cell::kStates; ++j) {
-      now[j] = this->value(call.state, j * call.plane() + row(b, t) * D + d), prev[j] = previous(b, t, j, d);
+      now[j] = after(b, t, j, d), prev[j] = previous(b, t, j, d);
       ds[j] = carry[at(j, b, d)] + this->value(call.dstate.data, j * call.dstate_plane + in);
     }
     for (int i = 0; i < Cell::kSaved; ++i) kept[i] = saved(b, t, i, d);

@@ -106,6 +106,27 @@ def test_floats_are_rounded_to_tf32_only_where_that_is_allowed(check_scan, varia
     assert all(torch.equal(a, b) for a, b in zip(chosen, forced, strict=True))
 
 
+@pytest.mark.parametrize("variant", ["plain", "resident"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("D", [8, 72, 200, 256])
+def test_relu_keeps_a_bit_a_channel_and_backward_reads_no_state(emulated, variant, dtype, D):
+    case = ScanCase("relu", "carry_value", FOUR, 3, 2, 3, D)
+    z, w_hh = (case.inputs(dtype)[name] for name in ("z", "w_hh"))
+    flat = [int(v) for d in case.plan for v in d]
+    state, saved = emulated.scan(z, w_hh, None, None, None, flat, "relu", variant)
+    bits = saved.squeeze(3).view(torch.uint8)
+    assert bits.shape == (6, 3, 4, -(-D // 128) * 16)
+    unpacked = bits.unsqueeze(4) >> torch.arange(8, dtype=torch.uint8) & 1
+    assert torch.equal(unpacked.flatten(3)[..., :D].bool(), state[0] > 0)
+    dstate = torch.randn_like(state)
+    rest = (w_hh, None, None, None)
+    one, other = (
+        emulated.scan_backward(dstate, *rest, s, saved, flat, "relu", variant)[0]
+        for s in (state, torch.full_like(state, float("nan")))
+    )
+    assert torch.equal(one, other)
+
+
 def test_equal_input_gives_equal_bits(check_scan):
     case = ScanCase("ln_relu", "carry_value", FOUR, 5, 3, 2, 128)
     first, second = (check_scan(case, torch.bfloat16, "resident", 1e-2) for _ in range(2))
