@@ -107,6 +107,21 @@ def test_floats_are_rounded_to_tf32_only_where_that_is_allowed(check_scan, varia
 
 
 @pytest.mark.parametrize("variant", ["plain", "resident"])
+def test_offsets_of_more_than_31_bits(emulated, variant):
+    """Two positions 2^31 elements apart; what lies between is never touched, so it takes no memory."""
+    case = ScanCase("relu", "carry", ("right", "left"), 3, 1, 2, 64)
+    z, w_hh = (case.inputs(torch.bfloat16)[name] for name in ("z", "w_hh"))
+    flat, far = [int(v) for d in case.plan for v in d], 2**31 + 64
+    apart = torch.empty(far + z[0].numel(), dtype=torch.bfloat16).as_strided(z.shape, (far, *z.stride()[1:]))
+    rest = (w_hh, None, None, None)
+    state, saved = emulated.scan(z, *rest, flat, "relu", variant)
+    assert torch.equal(emulated.scan(apart.copy_(z), *rest, flat, "relu", variant)[0], state)
+    dz = emulated.scan_backward(z.unsqueeze(0), *rest, state, saved, flat, "relu", variant)[0]
+    again = emulated.scan_backward(apart.unsqueeze(0), *rest, state, saved, flat, "relu", variant)[0]
+    assert torch.equal(again, dz)
+
+
+@pytest.mark.parametrize("variant", ["plain", "resident"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("D", [8, 72, 200, 256])
 def test_relu_keeps_a_bit_a_channel_and_backward_reads_no_state(emulated, variant, dtype, D):

@@ -87,6 +87,18 @@ def test_any_strides_enter_without_a_copy(backend):
         assert torch.equal(scan(not_dense, w, case.plan), scan(z, w, case.plan))
 
 
+@pytest.mark.parametrize("backend", COMPILED)
+def test_offsets_of_more_than_31_bits(backend):
+    """Two positions 2^31 elements apart; on a CPU what lies between takes no memory."""
+    case = ScanCase("relu", "carry", ("right", "left"), 3, 1, 2, 16)
+    inputs = case.inputs(torch.float32, device=device_of(backend))
+    z, w, far = inputs["z"], inputs["w_hh"], 2**31 + 64
+    apart = torch.empty(far + z[0].numel(), device=z.device)
+    apart = apart.as_strided(z.shape, (far, *z.stride()[1:])).copy_(z)
+    with use_backend(backend):
+        assert torch.equal(scan(apart, w, case.plan), scan(z, w, case.plan))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_equal_bits_for_any_number_of_threads(threads, dtype):
     case = ScanCase("relu", "carry_value", FOUR, 50, 4, 4, 20)
