@@ -58,6 +58,7 @@ SHAPES = [
     Shape("lrnn-b8-32x32-d64", _rows(8, 32, 64), CPU),
     Shape("lrnn-b8-32x32-d128", _rows(8, 32, 128), CPU),
     Shape("lrnn-b8-32x32-d256", _rows(8, 32, 256), CPU),
+    Shape("rows-b2-24x24-d1024", _rows(2, 24, 1024), CPU),
     Shape("lrnn-b128-32x32-d64", _rows(128, 32, 64), GPU),
     Shape("lrnn-b128-32x32-d128", _rows(128, 32, 128), GPU),
     Shape("lrnn-b128-32x32-d256", _rows(128, 32, 256), GPU),

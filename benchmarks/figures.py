@@ -101,9 +101,58 @@ BARS = [
 ]  # fmt: skip
 
 
-def read(rows: Sequence[dict], shape: str, op: str, mode: str, figure: Callable[[dict], str]) -> str:
+def loops(row):
+    times = [time_of(row, who, "wall") for who in ("autograd loop", "bmm loop")]
+    return f"{min(times) / time_of(row, 'crnn', 'wall'):.1f}×"
+
+
+def gemm_rate(row):
+    return f"{row['floor']['flop_ms'] / time_of(row, 'crnn', 'wall'):.0%}"
+
+
+def over_floor(row):
+    return f"{time_of(row, 'crnn', 'wall') / row['floor']['ms']:.2f}×"
+
+
+#: The same for the CPU (fp32, wall time).
+CPU_BARS = [
+    *(
+        bar
+        for name, shape, unbind, bmm in (
+            ("C-RNN 32×6×6, D 256", "crnn-b32", 4, 1.9),
+            ("C-RNN 256×6×6, D 256", "crnn-b256", 2.7, 1.5),
+            ("L-RNN rows 8×32×32, D 64", "lrnn-b8-32x32-d64", 5, 2.5),
+        )
+        for bar in (
+            (f"{name}: scan, forward + backward ≥ {unbind}× the unbind loop", shape, "scan", BOTH,
+             against("autograd loop", "wall")),
+            (f"≥ {bmm}× the bmm loop", shape, "scan", BOTH, against("bmm loop", "wall")),
+        )
+    ),
+    *(
+        (f"rows, D {D}: forward with the projection ≥ {times}× nn.RNN", shape, "spatial_rnn", "inference",
+         against("nn.RNN", "wall"))
+        for D, times, shape in (
+            (64, 3, "lrnn-b8-32x32-d64"),
+            (128, 2.2, "lrnn-b8-32x32-d128"),
+            (256, 1.8, "lrnn-b8-32x32-d256"),
+            (1024, 1.3, "rows-b2-24x24-d1024"),
+        )
+    ),
+    ("rows, D 256: forward ≥ 75 % of the matrix product's rate", "lrnn-b8-32x32-d256", "scan", "inference",
+     gemm_rate),
+    *(
+        (f"{cell}, rows, D 64: forward + backward ≥ 2× the faster loop", f"lrnn-{name}-b8-32x32-d64", "scan",
+         BOTH, loops)
+        for cell, name in (("ln_relu", "ln"), ("gru", "gru"), ("lstm", "lstm"))
+    ),
+    ("update of 61 M parameters: ≤ 1.3× the bytes' floor", "sgd-crnn", "update", "update", over_floor),
+]  # fmt: skip
+
+
+def read(rows: Sequence[dict], dtype: str, shape: str, op: str, mode: str, figure: Callable) -> str:
     """The figure of a bar; a contestant without a time leaves it not measured."""
-    wanted = (shape, op, mode, "bf16")
+    wanted = (shape, op, mode, dtype)
     for row in rows:
         if (row["name"], row["op"], row["mode"], row["dtype"]) == wanted:
             try:
@@ -143,16 +192,51 @@ def worst_error(rows: Sequence[dict]) -> str:
 def gpu_table(ops: Sequence[dict], trained: Sequence[dict]) -> str:
     rows = [row for result in ops for row in result["rows"]]
     lines = [["bar (bf16; device time where no other is named)", "measured"]]
-    lines += [[text, read(rows, *where)] for text, *where in BARS]
+    lines += [[text, read(rows, "bf16", *where)] for text, *where in BARS]
     lines += [*training(trained), ["error ≤ 2× that of torch in the same dtype", worst_error(rows)]]
     on = f" on {ops[0]['setup']['machine']}" if ops else ""
     return f"The bars for one H200{on}:\n\n{markdown(lines)}\n"
 
 
+def whole_nets(trained: Sequence[dict], beside_caffe: Sequence[dict]) -> list[list[str]]:
+    """Forward and backward in float32: what LRN and the recurrent layer cost, and the real Caffe."""
+    times, faster = {}, {}
+    for result in trained:
+        if result["setup"]["autocast"] == "none" and result["setup"]["batch"] == 64:
+            for row in result["rows"]:
+                if row["mode"] == BOTH and "wall" in row["contestants"].get("crnn", {}):
+                    times[row["net"]] = time_of(row, "crnn", "wall")
+    for result in beside_caffe:
+        for row in result["rows"]:
+            if "contestants" in row:
+                faster[row["name"]] = against("real Caffe", "wall")(row)
+
+    def ratio(net: str, other: str) -> str:
+        return f"{times[net] / times[other]:.2f}×" if {net, other} <= times.keys() else NONE
+
+    return [
+        ["C-RNN's layer at batch 32: ≥ 6× the real Caffe's unrolled net", faster.get("crnn-layer-b32", NONE)],
+        ["AlexNet at batch 64: ≤ 1.15× the same net without LRN", ratio("alexnet", "alexnet-no-lrn")],
+        ["C-RNN: ≤ 1.05× AlexNet", ratio("crnn", "alexnet")],
+        ["AlexNet at batch 64: ≥ 2× the real Caffe", faster.get("alexnet-b64", NONE)],
+        ["AlexNet at batch 10: ≥ 1.7× the real Caffe", faster.get("alexnet-b10", NONE)],
+    ]
+
+
+def cpu_bars(ops: Sequence[dict], trained: Sequence[dict], beside_caffe: Sequence[dict]) -> str:
+    rows = [row for result in ops for row in result["rows"]]
+    lines = [["bar (2 threads, fp32, wall time)", "measured"]]
+    lines += [[text, read(rows, "fp32", *where)] for text, *where in CPU_BARS]
+    lines += whole_nets(trained, beside_caffe)
+    on = f", here on {ops[0]['setup']['machine']}" if ops else ""
+    return f"The bars, set for 2 cores with AVX512{on}:\n\n{markdown(lines)}\n"
+
+
 def block(folder: Path) -> str:
     """The README's text between the markers."""
     cuda = [newest(kind, "cuda", folder) for kind in ("ops", "train")]
-    return f"{BEGIN}\n{cpu_table(newest('ops', 'cpu', folder))}\n{gpu_table(*cuda)}\n{END}"
+    cpu = [newest(kind, "cpu", folder) for kind in ("ops", "train", "caffe")]
+    return f"{BEGIN}\n{cpu_table(cpu[0])}\n{cpu_bars(*cpu)}\n{gpu_table(*cuda)}\n{END}"
 
 
 def placed(readme: str, text: str) -> str:

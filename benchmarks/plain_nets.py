@@ -24,25 +24,26 @@ class PlainRNN(nn.Module):
         return plain_spatial(self.loop, self.case, x, self.weight_ih, self.bias, self.weight_hh)
 
 
-def norm() -> nn.Module:
-    return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)
-
-
 def build(net: str, batch: int, device: str) -> nn.Sequential:
     """ "alexnet" or "crnn" with bvlc_alexnet's shapes: [N, 3, 227, 227] -> logits [N, 1000].
 
-    Its parameters stand in the order of our net's blobs.
+    With "-no-lrn" at its end, without normalisation. Its parameters stand in the order of our net's blobs.
     """
 
     def pool():
         return nn.MaxPool2d(3, 2)
+
+    def norm():
+        return (
+            nn.Identity() if net.endswith("-no-lrn") else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)
+        )
 
     layers = [nn.Conv2d(3, 96, 11, 4), nn.ReLU(True), norm(), pool()]
     layers += [nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(True), norm(), pool()]
     layers += [nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(True)]
     layers += [nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(True)]
     layers += [nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(True), pool()]
-    if net == "crnn":
+    if net.startswith("crnn"):
         layers += [PlainRNN(256, batch, device), nn.Dropout(0.5)]
     layers += [nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(True), nn.Dropout(0.5)]
     layers += [nn.Linear(4096, 4096), nn.ReLU(True), nn.Dropout(0.5), nn.Linear(4096, 1000)]

@@ -1,10 +1,7 @@
 """The CUDA kernels compiled for the processor (tests/cuda/emulator), built once and kept by their content."""
 
-import hashlib
 import os
 import shutil
-import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,16 +9,13 @@ import torch
 
 from crnn.ops import backends, reference
 from crnn.testing import ROOT, assert_near
+from tests.compiled import COMPILER, library
 
 EMULATOR = ROOT / "tests" / "cuda" / "emulator"
 KERNELS = ROOT / "csrc" / "cuda"
-TORCH = Path(torch.__file__).parent
-FLAGS = [
-    "-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas",
-    "-DTORCH_TARGET_VERSION=0x020a000000000000", f"-I{EMULATOR}", f"-I{KERNELS}", f"-I{TORCH / 'include'}",
-]  # fmt: skip
-MORE_FLAGS = os.environ.get("CRNN_EMULATOR_FLAGS", "").split()  # tests/sanitized.py
-FOLDER = ROOT / "build" / ("sanitized" if MORE_FLAGS else "emulated")
+#: tests/sanitized.py adds its own.
+SANITIZERS = os.environ.get("CRNN_SANITIZERS", "").split()
+FLAGS = ["-O2", "-g1", f"-I{EMULATOR}", f"-I{KERNELS}", *SANITIZERS]
 
 
 def sources() -> list[Path]:
@@ -29,53 +23,6 @@ def sources() -> list[Path]:
     own = [*KERNELS.glob("*.cu"), *KERNELS.glob("*.cpp")]
     kernels = [f for f in own if f.name not in ("runtime.cu", "ops_cuda.cpp")]
     return sorted([*EMULATOR.glob("*.cpp"), *kernels])
-
-
-def build(folder: Path, flags: list[str]) -> Path:
-    """The library of all `sources()`; an object is compiled again when it or any header has changed."""
-    compiler = os.environ.get("CXX", "c++")
-    headers = [
-        *EMULATOR.glob("*.h"),
-        *KERNELS.glob("*.h"),
-        *KERNELS.glob("*.cuh"),
-        *ROOT.glob("csrc/core/*.h"),
-    ]
-    common = hashlib.sha256(" ".join([compiler, torch.__version__, *flags]).encode())
-    for header in sorted(headers):
-        common.update(header.read_bytes())
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def compiled(source: Path) -> Path:
-        key = common.copy()
-        key.update(source.read_bytes())
-        out = folder / f"{source.name}-{key.hexdigest()[:16]}.o"
-        if not out.exists():
-            for stale in folder.glob(f"{source.name}-*.o"):
-                stale.unlink()
-            part = out.with_suffix(f".{os.getpid()}")
-            subprocess.run([compiler, *flags, "-x", "c++", "-c", source, "-o", part], check=True)
-            part.rename(out)
-        return out
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compiled, sources()))
-    library = folder / f"emulated-{hashlib.sha256(' '.join(map(str, objects)).encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        part = library.with_suffix(f".{os.getpid()}")
-        link = [
-            compiler,
-            *flags,
-            "-shared",
-            *objects,
-            "-o",
-            part,
-            f"-L{TORCH / 'lib'}",
-            "-ltorch",
-            "-ltorch_cpu",
-        ]
-        subprocess.run([*link, "-lc10"], check=True)
-        part.rename(library)
-    return library
 
 
 class Emulated:
@@ -89,9 +36,10 @@ class Emulated:
 
 @pytest.fixture(scope="session")
 def emulated() -> Emulated:
-    if "cpu" not in backends() or not shutil.which(os.environ.get("CXX", "c++")):
+    if "cpu" not in backends() or not shutil.which(COMPILER):
         pytest.skip("needs the compiled extension and a C++ compiler")
-    torch.ops.load_library(build(FOLDER, [*FLAGS, *MORE_FLAGS]))
+    folder = ROOT / "build" / ("sanitized" if SANITIZERS else "emulated")
+    torch.ops.load_library(library(folder, sources(), FLAGS))
     return Emulated()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks import unrolled
 from crnn.net import weights
 from crnn.net.net import Net
 from crnn.proto import pb
@@ -19,7 +20,6 @@ from crnn.proto.blobs import read_binary, write_binary
 from crnn.proto.text import dump
 from crnn.proto.upgrade import read_net
 from crnn.testing import ROOT, golden, relative_error
-from tests.systems import test_unrolled as crnn_unrolled
 
 from .__main__ import write
 
@@ -57,7 +57,7 @@ def nets():
     text = (ROOT / "prototxt_like/alexnet/deploy.prototxt").read_text()
     text = text.replace("num_output: 4096", "num_output: 256").replace("dim: 10 dim: 3", "dim: 2 dim: 3")
     yield "alexnet, deploy", text, fill(Net(text, phase="TEST"))
-    text = "\n".join([crnn_unrolled.source("x", 2, 4, 3, 3), *crnn_unrolled.unrolled(3, 3, "carry")])
+    text = "\n".join([unrolled.source("x", 2, 4, 3, 3), *unrolled.unrolled(3, 3, "carry", 8)])
     yield "C-RNN's layer unrolled, 3x3", text, fill(Net(text, phase="TEST"))
 
 

@@ -1,14 +1,11 @@
-"""SpatialRNN against the same layer written as Zuo 2015 wrote it in Caffe: unrolled, of stock layers.
-
-One InnerProduct a step for W_ih x + b and one for W_hh h, their weights shared by name (section 3.2.3); where
-a window begins, `propagate_down: false` keeps the value of the state before it and cuts the gradient.
-"""
+"""SpatialRNN against the same layer written as Zuo 2015 wrote it in Caffe: unrolled, of stock layers."""
 
 import functools
 
 import pytest
 import torch
 
+from benchmarks.unrolled import FOUR, SHARED, layer, source, unrolled
 from crnn.net.net import Net
 from crnn.ops import backends, use_backend
 from crnn.proto import pb
@@ -16,85 +13,14 @@ from crnn.proto.upgrade import read_net
 from crnn.solver.solver import Solver
 from crnn.testing import assert_near, relative_error
 
-FOUR = ("right", "left", "down", "up")
 BREAKS = ("carry_value", "carry", "reset")
 C, D = 8, 8
-SHARED = ("w_ih", "b", "w_hh")  # blobs of the fused layer in their order
-
-
-def windows(direction, H, W):
-    """The scan as Zuo 2015 has it: a list of windows, each the (row, column) of its regions."""
-    rows = [[(i, j) for j in range(W)] for i in range(H)]
-    columns = [[(i, j) for i in range(H)] for j in range(W)]
-    forth = rows if direction in ("right", "left") else columns
-    return forth if direction in ("right", "down") else [window[::-1] for window in forth[::-1]]
-
-
-def layer(type, name, bottoms, tops, *fields):
-    names = [f'bottom: "{bottom}"' for bottom in bottoms] + [f'top: "{top}"' for top in tops]
-    return f'layer {{ name: "{name}" type: "{type}" {" ".join([*names, *fields])} }}'
-
-
-def input_product(direction, x, top):
-    """W_ih x + b."""
-    weight = f'param {{ name: "w_ih_{direction}" }}'
-    bias = f'param {{ name: "b_{direction}" lr_mult: 2 decay_mult: 0 }}'
-    size = f"inner_product_param {{ num_output: {D} }}"
-    return layer("InnerProduct", f"ih_{top}", [x], [top], f"{weight} {bias}", size)
-
-
-def state_product(direction, h, top, cut):
-    """W_hh h; with `cut` the gradient does not enter h."""
-    param = f'param {{ name: "w_hh_{direction}" }}' + " propagate_down: false" * cut
-    product = f"inner_product_param {{ num_output: {D} bias_term: false }}"
-    return layer("InnerProduct", f"hh_{top}", [h], [top], param, product)
-
-
-def scan(direction, H, W, line_break):
-    """From x_i_j to h_<direction>_i_j, [N, D] at every region."""
-    before = None
-    for window in windows(direction, H, W):
-        if line_break == "reset":
-            before = None
-        for step, (i, j) in enumerate(window):
-            h = f"h_{direction}_{i}_{j}"
-            if before is None:
-                yield input_product(direction, f"x_{i}_{j}", h)
-            else:
-                yield input_product(direction, f"x_{i}_{j}", f"{h}_in")
-                yield state_product(direction, before, f"{h}_re", step == 0 and line_break == "carry_value")
-                yield layer("Eltwise", f"sum_{h}", [f"{h}_in", f"{h}_re"], [h])
-            yield layer("ReLU", f"relu_{h}", [h], [h])
-            before = h
-
-
-def unrolled(H, W, line_break):
-    """From x [N, C, H, W] to y [N, D, H, W]."""
-    yield layer("Slice", "rows", ["x"], [f"x_{i}" for i in range(H)], "slice_param { axis: 2 }")
-    for i in range(H):
-        regions = [f"x_{i}_{j}" for j in range(W)]
-        yield layer("Slice", f"row_{i}", [f"x_{i}"], regions, "slice_param { axis: 3 }")
-    for direction in FOUR:
-        yield from scan(direction, H, W, line_break)
-    regions = [f"{i}_{j}" for i in range(H) for j in range(W)]
-    for p in regions:
-        yield layer("Eltwise", f"sum_{p}", [f"h_{direction}_{p}" for direction in FOUR], [f"sum_{p}"])
-        shape = f"reshape_param {{ shape {{ dim: 0 dim: {D} dim: 1 }} }}"
-        yield layer("Reshape", f"y_{p}", [f"sum_{p}"], [f"y_{p}"], shape)
-    yield layer("Concat", "regions", [f"y_{p}" for p in regions], ["regions"], "concat_param { axis: 2 }")
-    shape = f"reshape_param {{ shape {{ dim: 0 dim: {D} dim: {H} dim: {W} }} }}"
-    yield layer("Reshape", "y", ["regions"], ["y"], shape)
 
 
 def fused(line_break):
     rates = "param { } param { lr_mult: 2 decay_mult: 0 } param { }"
     setting = f'spatial_rnn_param {{ num_output: {D} line_break: "{line_break}" }}'
     return [layer("SpatialRNN", "rnn", ["x"], ["y"], rates, setting)]
-
-
-def source(name, *shape):
-    dims = " ".join(f"dim: {n}" for n in shape)
-    return layer("Input", name, [], [name], f"input_param {{ shape {{ {dims} }} }}")
 
 
 def blobs(net):
@@ -126,7 +52,7 @@ def weights():
 
 @functools.cache
 def layer_net(kind, H, W, line_break, dtype):
-    layers = fused(line_break) if kind == "fused" else unrolled(H, W, line_break)
+    layers = fused(line_break) if kind == "fused" else unrolled(H, W, line_break, D)
     net = Net("\n".join([source("x", 3, C, H, W), *layers])).to(dtype)
     copy(weights(), net)
     return net
@@ -201,7 +127,7 @@ def training(layers, **fields):
 @pytest.mark.parametrize("line_break", BREAKS)
 def test_twelve_iterations(line_break):
     """With momentum, decay and a rate drop: shared blobs take the sum of their gradients and decay once."""
-    mine, truth = training(fused(line_break)), training(unrolled(6, 6, line_break))
+    mine, truth = training(fused(line_break)), training(unrolled(6, 6, line_break, D))
     around = [
         pair
         for name in ("conv", "fc")
@@ -225,7 +151,7 @@ def test_twelve_iterations(line_break):
 
 def test_a_shared_blob_decays_once_an_iteration():
     """No data, no bias: states and gradients are zero, and decay is all that moves the weights."""
-    solver = training(unrolled(6, 6, "carry_value"), momentum=0)
+    solver = training(unrolled(6, 6, "carry_value", D), momentum=0)
     w_ih, b, w_hh = weights()
     copy((w_ih, torch.zeros_like(b), w_hh), solver.net)
     solver.step(1, {"data": torch.zeros(3, 4, 6, 6), "label": torch.zeros(3)})
