@@ -69,7 +69,7 @@ def intervals(names, values, halves, others, label: str) -> str:
             axes.plot(others, places, "o", color=COLOURS[1], fillstyle="none", label="paper")
             axes.legend()
         axes.set_yticks(places, names, parse_math=False)
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         axes.set_xlabel(label)
         return _svg(figure)
 

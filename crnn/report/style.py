@@ -29,8 +29,9 @@ table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #eee; text-align: left; }
 td { vertical-align: top; }
 td:first-child { white-space: nowrap; }
-th { color: #555; font-weight: 600; }
+th { color: #555; font-weight: 600; vertical-align: bottom; }
 td.number, th.number, .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number { white-space: normal; min-width: 4rem; }
 tr.total td { border-top: 1px solid #999; border-bottom: 0; font-weight: 600; }
 .pictures { display: grid; gap: 0.75rem; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); }
 .pictures img {
