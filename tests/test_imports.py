@@ -29,7 +29,8 @@ RULES = {
     ),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
-    "crnn.benchmarks": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "timing"}),  # timing: beside worker.py
+    # timing: beside worker.py; caffe: the real one, in a Python of its own
+    "crnn.benchmarks": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "timing", "caffe"}),
     "crnn.tools": (ANYTHING, {"torch", "numpy", "tqdm", "cv2", "matplotlib", "onnxscript"}),
     "crnn": (ANYTHING, set()),
 }
