@@ -27,6 +27,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the last N training images go to val_lmdb; 10000 is the 40k/10k/10k split of the L-RNN paper",
     )
+    parser.add_argument(
+        "--pad",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N rows and columns of zeros on each side; with 4 and crop_size 32 the usual augmentation",
+    )
 
 
 def find(args: argparse.Namespace, stem: str, folder: str):
@@ -42,8 +49,10 @@ def find(args: argparse.Namespace, stem: str, folder: str):
         raise error
 
 
-def load(files, name: str, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def load(files, name: str, classes: Sequence[int], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(images [N, 32, 32, 3] in the file's R, G, B, labels [N, len(classes)]) of one file.
+
+    pad: how many zeros are laid around each image.
 
     Raises ValueError for a file that is cut and for a label that is not below its number of classes.
     """
@@ -55,7 +64,8 @@ def load(files, name: str, classes: Sequence[int]) -> tuple[np.ndarray, np.ndarr
     labels, planes = rows[:, : len(classes)], rows[:, len(classes) :].reshape(-1, 3, 32, 32)
     if (labels >= np.array(classes)).any():
         raise ValueError(f"{files.path}: {name} has a label beyond its {classes} classes: get it again")
-    return planes.transpose(0, 2, 3, 1), labels
+    border = [(0, 0), (pad, pad), (pad, pad), (0, 0)]
+    return np.pad(planes.transpose(0, 2, 3, 1), border), labels
 
 
 def names(files, name: str) -> list[str]:

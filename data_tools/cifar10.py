@@ -33,8 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def databases(args: argparse.Namespace) -> list[Database]:
     files = _cifar.find(args, "cifar-10", FOLDER)
     classes = _cifar.names(files, NAMES)
-    train = [record for name in TRAIN for record in _records(files, name, len(classes))]
-    test = _records(files, TEST, len(classes))
+    train = [record for name in TRAIN for record in _records(files, name, len(classes), args.pad)]
+    test = _records(files, TEST, len(classes), args.pad)
     _official.write_lines(args.out / "labels.txt", classes)
 
     def make(part, records, official, inputs):
@@ -45,8 +45,8 @@ def databases(args: argparse.Namespace) -> list[Database]:
     return _cifar.split(args, train, test, _cifar.inputs(files, *TRAIN, TEST, NAMES), OFFICIAL, make)
 
 
-def _records(files, name: str, classes: int) -> list[Record]:
-    images, labels = _cifar.load(files, name, [classes])
+def _records(files, name: str, classes: int, pad: int) -> list[Record]:
+    images, labels = _cifar.load(files, name, [classes], pad)
     return [Record(name, image, int(label)) for image, (label,) in zip(images, labels, strict=True)]
 
 

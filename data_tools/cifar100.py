@@ -40,7 +40,9 @@ def databases(args: argparse.Namespace) -> list[Database]:
     names = {level: _cifar.names(files, f"{FOLDER}/{level}_label_names.txt") for level in LEVELS}
     classes = [len(names[level]) for level in LEVELS]
     level = LEVELS.index(args.label)
-    train, test = (_records(files, f"{FOLDER}/{part}.bin", classes, level) for part in ("train", "test"))
+    train, test = (
+        _records(files, f"{FOLDER}/{part}.bin", classes, level, args.pad) for part in ("train", "test")
+    )
     for name, rows in names.items():
         _official.write_lines(args.out / f"{name}_labels.txt", rows)
 
@@ -56,8 +58,8 @@ def databases(args: argparse.Namespace) -> list[Database]:
     return _cifar.split(args, train, test, inputs, OFFICIAL, make)
 
 
-def _records(files, name: str, classes: list[int], level: int) -> list[Record]:
-    images, labels = _cifar.load(files, name, classes)
+def _records(files, name: str, classes: list[int], level: int, pad: int) -> list[Record]:
+    images, labels = _cifar.load(files, name, classes, pad)
     sequences = labels.astype(np.float32)[:, :, None, None]  # [N, T, 1, 1]
     return [
         Record(name, image, int(sequence[level].item()), sequence)

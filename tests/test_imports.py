@@ -27,6 +27,7 @@ RULES = {
         {"crnn.net", "crnn.solver", "crnn.layers", "crnn.data", "crnn.proto"},
         {"torch", "numpy", "h5py"},
     ),
+    "crnn.decode": ({"crnn.net"}, {"torch", "numpy"}),
     "crnn.testing": ({"crnn.ops", "crnn.proto"}, {"torch", "numpy"}),
     "crnn.data_tools": ({"crnn.data", "crnn.proto"}, {"numpy", "cv2", "lmdb", "tqdm"}),
     # timing: beside worker.py; caffe: the real one, in a Python of its own

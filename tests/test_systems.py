@@ -22,11 +22,17 @@ BATCH = 2
 pytestmark = pytest.mark.parametrize("system", SYSTEMS, ids=str)
 
 
-def input_shape(system) -> list[int]:
-    """[C, h, w] of the deploy net's input."""
-    layer = read_net(ROOT / system / "deploy.prototxt").message.layer[0]
-    assert layer.type == "Input", "a deploy.prototxt begins with an Input layer"
-    return list(layer.input_param.shape[0].dim)[1:]
+def inputs(system) -> dict[str, list[int]]:
+    """Blob -> its shape without the batch, of the deploy net's inputs: data [C, h, w] first."""
+    layers = read_net(ROOT / system / "deploy.prototxt").message.layer
+    assert layers[0].type == "Input", "a deploy.prototxt begins with an Input layer"
+    return {n.top[0]: list(n.input_param.shape[0].dim)[1:] for n in layers if n.type == "Input"}
+
+
+def batch(system) -> dict[str, torch.Tensor]:
+    """Random images; what else a net reads, as label paths, is 0."""
+    shapes = {name: (BATCH, *shape) for name, shape in inputs(system).items()}
+    return {n: torch.randn(s) if n == "data" else torch.zeros(s) for n, s in shapes.items()}
 
 
 def without_data(system):
@@ -35,7 +41,7 @@ def without_data(system):
     for layer in net.layer:
         if layer.type in SOURCES:
             layer.type = "Input"
-            for shape in ([BATCH, *input_shape(system)], [BATCH])[: len(layer.top)]:
+            for shape in ([BATCH, *inputs(system)[layer.top[0]]], [BATCH])[: len(layer.top)]:
                 layer.input_param.shape.add(dim=shape)
     return net
 
@@ -56,8 +62,7 @@ def test_system_does_one_training_step(system):
         text.ClearField(field)
     solver = Solver(text)
     before = [param.blob.clone() for param in solver.params]
-    data = torch.randn(BATCH, *input_shape(system))
-    solver.step(1, {"data": data, "label": torch.zeros(BATCH)})
+    solver.step(1, {**batch(system), "label": torch.zeros(BATCH)})
     for old, param in zip(before, solver.params, strict=True):
         assert not param.lr_mult or not torch.equal(old, param.blob), f"{param.name} did not move"
 
@@ -66,9 +71,10 @@ def test_deploy_net_is_the_trained_net(system):
     deploy = Net(str(ROOT / system / "deploy.prototxt"), phase="TEST")
     solver = pb.SolverParameter(net_param=without_data(system), base_lr=0.1, lr_policy="fixed")
     assert blob_layers(deploy) == blob_layers(Solver(solver).net)
-    output = deploy(torch.zeros(BATCH, *input_shape(system)))
+    output = deploy(**batch(system))
     for blob in output.values():
-        torch.testing.assert_close(blob.sum(1), torch.ones(BATCH))
+        sums = blob.sum(-1 if blob.dim() == 3 else 1)  # [T, N, classes] of label paths
+        torch.testing.assert_close(sums, torch.ones_like(sums))
 
 
 def test_system_has_a_readme(system):

@@ -108,3 +108,14 @@ def test_a_cut_file_and_a_label_beyond_the_classes(ten, unpack, tmp_path):
     unpack(tmp_path / "folder", {cifar10.TEST: b"\x0a" + files[cifar10.TEST][1:]})
     with pytest.raises(ValueError, match=r"test_batch\.bin has a label beyond its \[10\] classes"):
         cifar10.main([str(tmp_path / "folder"), str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("pad", [0, 4])
+def test_zeros_around_each_image(hundred, tmp_path, contents, pad):
+    source, rows = hundred
+    cifar100.main([str(source), str(tmp_path / "out"), f"--pad={pad}"])
+    size = 32 + 2 * pad
+    for row, (_, datum) in zip(rows["test"], contents(tmp_path / "out/test_lmdb"), strict=True):
+        image = np.frombuffer(datum.data, np.uint8).reshape(3, size, size)
+        inner = image[:, pad : size - pad, pad : size - pad]
+        assert inner.tobytes() == row[2:].tobytes() and image.sum() == inner.sum()
