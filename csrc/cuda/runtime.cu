@@ -42,7 +42,7 @@ const DeviceInfo& device_info(int index) {
     info = {attribute(cudaDevAttrComputeCapabilityMajor, index) * 10 +
                 attribute(cudaDevAttrComputeCapabilityMinor, index),
         attribute(cudaDevAttrMultiProcessorCount, index),
-        attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index)};
+        attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index), index};
   return info;
 }
 

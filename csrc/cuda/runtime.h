@@ -9,6 +9,7 @@ struct DeviceInfo {
   int capability;         // 80, 90, ...
   int multiprocessors;    // blocks that fill the device once
   int64_t shared_memory;  // bytes that one block may have
+  int index;
 };
 
 // Of device `index`; asked of the driver once.

@@ -21,7 +21,7 @@ FLAGS = ["-O2", "-g1", f"-I{EMULATOR}", f"-I{KERNELS}", *SANITIZERS]
 def sources() -> list[Path]:
     """What is compiled: the emulator, and of csrc/cuda all that is not CUDA's own runtime."""
     own = [*KERNELS.glob("*.cu"), *KERNELS.glob("*.cpp")]
-    kernels = [f for f in own if f.name not in ("runtime.cu", "ops_cuda.cpp")]
+    kernels = [f for f in own if f.name not in ("runtime.cu", "ops_cuda.cpp", "cublaslt_library.cpp")]
     return sorted([*EMULATOR.glob("*.cpp"), *kernels])
 
 

@@ -13,7 +13,7 @@ namespace crnn {
 
 // An H200's numbers, so that variants choose as they would on one.
 const DeviceInfo& device_info(int) {
-  static const DeviceInfo h200{90, 132, 227 * 1024};
+  static const DeviceInfo h200{90, 132, 227 * 1024, 0};
   return h200;
 }
 

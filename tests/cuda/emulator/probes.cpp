@@ -186,7 +186,9 @@ void mistake(std::string which) {
 // Chains that a block of scan_resident takes on the emulated device; 0 where it does not fit.
 int64_t resident_tile(std::string cell, bool half, int64_t K, int64_t D, int64_t chains, bool backward) {
   const Dtype dtype = half ? Dtype::kBFloat16 : Dtype::kFloat;
-  const ScanProblem q{Cells::index(cell), dtype, chains, K, D, chains, backward, true, true, true};
+  ScanProblem q{};
+  q.cell = Cells::index(cell), q.dtype = dtype, q.N = chains, q.K = K, q.D = D, q.chains = chains;
+  q.backward = backward, q.aligned = true, q.small = true, q.exact = true;
   return scan_resident.misfit(q, device_info(0)) ? 0 : scan_resident.tile(q, device_info(0));
 }
 
