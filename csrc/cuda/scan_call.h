@@ -66,10 +66,12 @@ struct BackwardCall : ScanCall {
 struct ScanProblem {
   int cell;  // its place in Cells
   Dtype dtype;
-  int64_t N, K, D;
+  int64_t P, N, K, D;
   int64_t chains;  // of the direction that has most: samples times segments
+  int64_t steps;   // of a segment, of the direction whose have most
   bool backward, aligned;
   bool small;  // P, and the chains of each direction, fit an int
+  bool cont;   // there is one
   bool exact;  // products of floats may not be rounded to tf32
 };
 

@@ -42,11 +42,13 @@ const ScanVariant& choose(const std::string& name, const ScanProblem& q, const D
 
 ScanProblem problem(
     const ScanShape& q, const ScanInputs& in, const Tensor& like, const std::string& variant, bool backward) {
-  ScanProblem p{
-      Cells::index(in.cell), dtype_of(like, "crnn::scan"), q.N, q.K, q.D, 0, backward, true, true, true};
+  ScanProblem p{Cells::index(in.cell), dtype_of(like, "crnn::scan"), q.P, q.N, q.K, q.D, 0, 0, backward, true,
+      true, in.cont.has_value(), true};
   p.exact = variant != "tf32" && variant != "resident_tf32";
-  for (const Direction& d : q.plan)
-    p.chains = std::max(p.chains, q.N * (backward ? d.gradient_segments() : d.value_segments()).count);
+  for (const Direction& d : q.plan) {
+    const Segments segments = backward ? d.gradient_segments() : d.value_segments();
+    p.chains = std::max(p.chains, q.N * segments.count), p.steps = std::max(p.steps, segments.steps);
+  }
   p.small = q.P < INT32_MAX && p.chains < INT32_MAX - 64;
   const int64_t row = q.D * bytes_of(p.dtype);
   p.aligned = aligned(like, row) && aligned(in.whh, row);

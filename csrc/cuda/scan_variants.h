@@ -18,8 +18,9 @@ struct ScanVariant {
   void (*backward)(const ScanProblem&, const DeviceInfo&, const BackwardCall&, int directions, void* stream);
 };
 
-extern const ScanVariant scan_resident_tf32, scan_resident, scan_plain;
+extern const ScanVariant scan_resident_tf32, scan_resident, scan_gemm_relu, scan_gemm, scan_plain;
 
-inline constexpr const ScanVariant* kScanVariants[] = {&scan_resident_tf32, &scan_resident, &scan_plain};
+inline constexpr const ScanVariant* kScanVariants[] = {
+    &scan_resident_tf32, &scan_resident, &scan_gemm_relu, &scan_gemm, &scan_plain};
 
 }  // namespace crnn

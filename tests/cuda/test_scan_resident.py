@@ -90,13 +90,11 @@ def test_any_strides_enter_without_a_copy(emulated, check_scan, variant):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused_by_name_and_runs_on_plain(emulated, check_scan, case, dtype, message):
+def test_what_does_not_fit_is_refused_by_name(emulated, case, dtype, message):
     z, w_hh = case.inputs(dtype)["z"], case.inputs(dtype)["w_hh"]
     flat = [int(v) for d in case.plan for v in d]
     with pytest.raises(RuntimeError, match=f"variant 'resident' .*{message}"):
         emulated.scan(z, w_hh, None, None, None, flat, case.cell, "resident")
-    chosen, forced = check_scan(case, dtype, "", 2e-2), check_scan(case, dtype, "plain", 2e-2)
-    assert all(torch.equal(a, b) for a, b in zip(chosen, forced, strict=True))
 
 
 @pytest.mark.parametrize(("variant", "runs"), [("", "resident"), ("tf32", "resident_tf32")])
@@ -106,7 +104,7 @@ def test_floats_are_rounded_to_tf32_only_where_that_is_allowed(check_scan, varia
     assert all(torch.equal(a, b) for a, b in zip(chosen, forced, strict=True))
 
 
-@pytest.mark.parametrize("variant", ["plain", "resident"])
+@pytest.mark.parametrize("variant", ["plain", "resident", "gemm", "gemm_relu"])
 def test_offsets_of_more_than_31_bits(emulated, variant):
     """Two positions 2^31 elements apart; what lies between is never touched, so it takes no memory."""
     case = ScanCase("relu", "carry", ("right", "left"), 3, 1, 2, 64)

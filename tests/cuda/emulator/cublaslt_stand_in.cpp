@@ -117,6 +117,7 @@ Status judge(const DescOf& op, const LayoutOf& a, const LayoutOf& b, const Layou
   if (rows != d.rows || inner != b.rows || b.columns != d.columns || c.rows != d.rows ||
       c.columns != d.columns)
     return kInvalidValue;
+  if (d.rows < 1 || d.columns < 1 || inner < 1 || d.batch < 1) return kInvalidValue;
   for (const LayoutOf* l : {&a, &b, &c, &d})
     if (l->leading < l->rows || l->batch != d.batch) return kInvalidValue;
   if (!types_fit(op, a, b, c, d)) return kNotSupported;
