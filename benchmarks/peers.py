@@ -13,6 +13,7 @@ import torch
 
 from crnn.ops import LineBreak, backends, plan, scan, spatial_rnn
 from crnn.ops.reference import CELLS
+from crnn.ops.spatial import VARIANTS
 from crnn.testing import ScanCase
 
 from . import nn_rnn, passes
@@ -50,10 +51,12 @@ def ours(case: ScanCase, device: str, variant: str = "") -> Callable:
     return crnn
 
 
-def ours_spatial(case: ScanCase, device: str) -> Callable:
+def ours_spatial(case: ScanCase, device: str, variant: str = "") -> Callable:
     ours(case, device)
     settings = (case.directions, case.line_break, case.cell)
-    return lambda x, w_ih, bias, w_hh, gain=None: spatial_rnn(x, w_ih, bias, w_hh, *settings, gain=gain)
+    return lambda x, w_ih, bias, w_hh, gain=None: spatial_rnn(
+        x, w_ih, bias, w_hh, *settings, gain=gain, variant=variant
+    )
 
 
 def batched(case: ScanCase, device: str) -> Callable:
@@ -113,8 +116,10 @@ def contestants(problem: Problem, compiles: bool, every_variant: bool) -> dict[s
     if problem.op == "lrn":
         return passes.lrn_contestants(case, device, compiles)
     if problem.op == "spatial_rnn":
+        fused = VARIANTS[1:] if device == "cuda" else ()
         return {
             "crnn": partial(ours_spatial, case, device),
+            **{f"crnn {name}": partial(ours_spatial, case, device, name) for name in fused},
             "nn.RNN": partial(torch_rnn, problem),
             "bmm loop": lambda: partial(plain_spatial, batched(case, device), case),
         }

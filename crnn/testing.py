@@ -71,6 +71,51 @@ class ScanCase(NamedTuple):
         return {name: None if t is None else t.to(device) for name, t in tensors.items()}
 
 
+class SpatialCase(NamedTuple):
+    """A scan and the sum of its directions; with C channels of x, after their projection."""
+
+    scan: ScanCase
+    combine: str = "sum"
+    C: int = 0
+    shared: bool = False  # one W_ih and bias for all directions
+    with_bias: bool = True
+
+    def __str__(self):
+        projected = f"-C{self.C}" + "-shared" * self.shared + "-nobias" * (not self.with_bias)
+        return f"{self.scan}-{self.combine}{projected if self.C else ''}"
+
+    def inputs(self, dtype=torch.float64, seed: int = 0, device="cpu") -> dict[str, Tensor | None]:
+        """x (or z), w_ih, bias, w_hh, cell_params; x as a map in channels_last order has it."""
+        made = self.scan.inputs(dtype, seed, device)
+        found = {"x": made["z"], "w_ih": None, "bias": None, "w_hh": made["w_hh"]}
+        found["cell_params"] = made["cell_params"]
+        if self.C:
+            rng = torch.Generator().manual_seed(seed + 1)
+            (K, GD, _), rows = found["w_hh"].shape, (self.scan.N, self.scan.H * self.scan.W, self.C)
+            K = 1 if self.shared else K
+
+            def normal(*shape, scale=1.0):
+                made = torch.randn(*shape, generator=rng, dtype=torch.float64) * scale
+                return made.to(device, dtype)
+
+            found["x"] = normal(*rows).transpose(0, 1)
+            found["w_ih"] = normal(K, GD, self.C, scale=self.C**-0.5)
+            found["bias"] = normal(K, GD) if self.with_bias else None
+        return found
+
+
+def spatial_scan_cases() -> list[SpatialCase]:
+    """Every line break, the orders that a sum can have, one direction and eight; each way to combine."""
+    rows, columns, eight = FOUR[:2], FOUR[2:], FOUR * 2
+    orders = [
+        ("carry_value", FOUR), ("carry", FOUR), ("reset", rows), ("reset", columns), ("carry", ("up",)),
+        ("carry", eight), ("reset", ("right", "mirror_left")), ("reset", ("up", "mirror_up", "down")),
+    ]  # fmt: skip
+    table = [SpatialCase(ScanCase("relu", b, order, 3, 3, 2, 64)) for b, order in orders]
+    table += [SpatialCase(ScanCase("relu", "carry", FOUR[:3], 2, 3, 2, 64), how) for how in ("sum", "mean")]
+    return table
+
+
 def device_of(backend: str) -> str:
     """The device whose tensors a backend takes; the reference takes any."""
     return "cuda" if backend == "cuda" else "cpu"

@@ -5,6 +5,7 @@ from .lrn import lrn
 from .plan import ORDERS, Direction, LineBreak, plan
 from .scan import scan, scan_states
 from .spatial import spatial_rnn
+from .spatial_scan import spatial_scan
 from .update import update
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "scan",
     "scan_states",
     "spatial_rnn",
+    "spatial_scan",
     "update",
     "use_backend",
 ]

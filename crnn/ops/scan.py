@@ -80,11 +80,11 @@ def dense(rows: Tensor) -> Tensor:
     return rows.contiguous()
 
 
-def _plan(flat: list[int]) -> list[Direction]:
+def directions_of(flat: list[int]) -> list[Direction]:
     return [Direction(*flat[i : i + 5], LineBreak(flat[i + 5])) for i in range(0, len(flat), 6)]
 
 
-def _fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
+def fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
     (P, N, K, _), D, c = z.shape, whh.shape[2], reference.CELLS[cell]
     kept = (c.saved, D)
     if c.masked and z.device.type == "cuda":  # csrc/cuda/scan_call.h, mask_bytes
@@ -131,7 +131,7 @@ def _backward(ctx, dstate, _dsaved):
         )
     elif wants[1]:
         reset = reference.CELLS[ctx.cell].reset
-        dwhh = recurrent_gradient(dz, initial, cont, state, saved, _plan(ctx.plan), reset)
+        dwhh = recurrent_gradient(dz, initial, cont, state, saved, directions_of(ctx.plan), reset)
     return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
 
 
@@ -186,7 +186,7 @@ class _Eager(torch.autograd.Function):
 
 
 if "cpu" in backend.backends():  # the schema comes with the extension
-    torch.library.register_fake("crnn::scan", _fake_scan)
+    torch.library.register_fake("crnn::scan", fake_scan)
     torch.library.register_fake("crnn::scan_backward", _fake_scan_backward)
     torch.library.register_fake("crnn::scan_weights_backward", _fake_weights)
     torch.library.register_autograd("crnn::scan", _backward, setup_context=_setup_context)

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from .plan import LineBreak, plan
 from .scan import scan
+from .spatial_scan import spatial_scan
 
 COMBINE = ("sum", "mean", "concat")
+#: How the layer is computed: scan and neighbours apart, or, on CUDA, the sum of the directions in its kernel.
+VARIANTS = ("scan", "sum")
 
 
 def check_input(C: int, rows: int, project_input: bool, share_input: bool) -> None:
@@ -32,6 +35,7 @@ def spatial_rnn(
     gain: Tensor | None = None,
     parents: Sequence[Tensor] = (),
     w_cs: Sequence[Tensor] = (),
+    variant: str = "",
 ) -> Tensor:
     """h_s = cell(W_ih x_s + b, W_hh h_{s-1}) along each direction, then the directions combined (Zuo 2015,
     eq. 3-7).
@@ -47,20 +51,36 @@ def spatial_rnn(
         gain: [K, D], of the cell ln_relu alone.
         parents: maps of other scales [N, D', H', W']; each is resized to H x W (nearest: row i reads row
             floor(i H' / H)), multiplied by its w_cs [K, G*D, D'] and added to W_ih x + b.
+        variant: one of VARIANTS; "" takes the best that is known.
 
     Returns:
         [N, D, H, W], or [N, K*D, H, W] for concat; in channels_last order where x is, else contiguous: what
         follows computes as it would after x.
 
     Raises:
-        ValueError: an unknown name, or a map whose channels are not those of its weights.
+        ValueError: an unknown name, a map whose channels are not those of its weights, or a variant for CUDA
+            of a map that is not there.
+        RuntimeError: a variant that cannot take the layer; it says why.
     """
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
+    variant = variant or chosen_variant()
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
     H, W = x.shape[2:]
-    y = combined(scan(z, w_hh, plan(directions, H, W, line_break), cell, params), combine, H, W)
+    steps = plan(directions, H, W, line_break)
+    if variant == "scan":
+        y = combined(scan(z, w_hh, steps, cell, params), combine, H, W)
+    else:
+        y = as_map(spatial_scan(z, None, None, w_hh, steps, cell, params, combine)[0], H, W)
     return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+
+
+def chosen_variant() -> str:
+    """What is known to be fastest. The one place to say so: fused kernels are not taken by themselves until
+    `make gpu` has shown by its rows `crnn sum`, beside `crnn`, where they gain."""
+    return "scan"
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
@@ -84,7 +104,12 @@ def combined(h: Tensor, combine: str, H: int, W: int) -> Tensor:
     """The map [N, D or K*D, H, W] of the states h [P, N, K, D] (Zuo 2015, eq. 7)."""
     h = h.transpose(0, 1)  # [N, P, K, D]: the sum comes out in channels_last order
     h = h.flatten(2) if combine == "concat" else h.sum(2) if combine == "sum" else h.mean(2)
-    return h.view(h.shape[0], H, W, h.shape[2]).permute(0, 3, 1, 2)
+    return as_map(h, H, W)
+
+
+def as_map(y: Tensor, H: int, W: int) -> Tensor:
+    """[N, P, D] as [N, D, H, W] in channels_last order."""
+    return y.view(y.shape[0], H, W, y.shape[2]).permute(0, 3, 1, 2)
 
 
 def project(x: Tensor, w: Tensor | None, bias: Tensor | None) -> Tensor:

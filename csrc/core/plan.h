@@ -44,6 +44,25 @@ struct Direction {
   CRNN_HD Segments gradient_segments() const {
     return line_break == LineBreak::kCarry ? Segments{1, steps()} : Segments{lines, length};
   }
+  // The same walk, but for the order of its lines where these do not depend on each other: from the first
+  // position's side, so that directions there and back have their lines in one order.
+  Direction lines_sorted() const {
+    Direction d = *this;
+    if (line_break == LineBreak::kReset && line_stride < 0)
+      d.origin += (lines - 1) * line_stride, d.line_stride = -line_stride;
+    return d;
+  }
+  // Whether segment i of values holds the same positions in both, for every i; lines sorted.
+  bool same_segments(const Direction& other) const {
+    const Segments mine = value_segments(), others = other.value_segments();
+    if (mine.count != others.count || mine.steps != others.steps) return false;
+    if (mine.count == 1) return true;  // the whole map
+    const auto near = [](const Direction& d) {
+      return d.step_stride < 0 ? d.position(d.length - 1) : d.origin;
+    };
+    return near(*this) == near(other) && line_stride == other.line_stride &&
+           (step_stride == other.step_stride || step_stride == -other.step_stride);
+  }
   // Whether step s continues from step s - 1; if not, it starts from `initial`.
   CRNN_HD bool value_crosses(int64_t s) const {
     return s > 0 && (s % length != 0 || line_break != LineBreak::kReset);

@@ -50,14 +50,11 @@ inline std::vector<Direction> read_plan(const std::vector<int64_t>& flat, int64_
   return plan;
 }
 
-// P, N and the dtype come from `like`: z [P, N, K, gates*D] forward, state[0] [P, N, K, D] backward.
-inline ScanShape check_scan(const Tensor& like, const ScanInputs& in) {
+// K directions over P positions of N samples, all of the dtype of `like`.
+inline ScanShape check_scan(const Tensor& like, int64_t P, int64_t N, int64_t K, const ScanInputs& in) {
   const Tensor& whh = in.whh;
-  STD_TORCH_CHECK(
-      like.dim() == 4, "crnn::scan: z must be [P, N, K, gates*D], got ", like.dim(), " dimensions");
   STD_TORCH_CHECK(whh.dim() == 3, "crnn::scan: whh must be [K, gates*D, D], got ", whh.dim(), " dimensions");
-  ScanShape s{
-      like.size(0), like.size(1), like.size(2), whh.size(2), 0, 0, 0, 0, read_plan(in.plan, like.size(0))};
+  ScanShape s{P, N, K, whh.size(2), 0, 0, 0, 0, read_plan(in.plan, P)};
   const bool known = Cells::visit(in.cell,
       [&](auto c) { s.gates = c.kGates, s.states = c.kStates, s.saved = c.kSaved, s.params = c.kParams; });
   STD_TORCH_CHECK(known, "crnn::scan: unknown cell '", in.cell, "'");
@@ -82,6 +79,13 @@ inline ScanShape check_scan(const Tensor& like, const ScanInputs& in) {
   check_optional(in.initial, "initial [states, N, K, D]", {s.states, s.N, s.K, s.D});
   check_optional(in.cont, "cont [P, N]", {s.P, s.N});
   return s;
+}
+
+// P, N, K and the dtype come from `like`: z [P, N, K, gates*D] forward, state[0] [P, N, K, D] backward.
+inline ScanShape check_scan(const Tensor& like, const ScanInputs& in) {
+  STD_TORCH_CHECK(
+      like.dim() == 4, "crnn::scan: z must be [P, N, K, gates*D], got ", like.dim(), " dimensions");
+  return check_scan(like, like.size(0), like.size(1), like.size(2), in);
 }
 
 // `t` holds rows of `width` channels, its last dimension; rows may be strided, channels are dense.

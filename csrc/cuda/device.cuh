@@ -85,6 +85,21 @@ CRNN_DEVICE void block_barrier() {
 CRNN_DEVICE void warp_barrier() {
   __syncwarp();
 }
+// Whether this compilation knows clusters: blocks that run at the same time (Grid::cluster). sm_80 has none.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kClusters = false;
+#else
+constexpr bool kClusters = true;
+#endif
+// After it every thread of the block's cluster sees what the others wrote before it, in global memory too.
+CRNN_DEVICE void cluster_barrier() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+  asm volatile(
+      "barrier.cluster.arrive.release.aligned;\n"
+      "barrier.cluster.wait.acquire.aligned;" ::
+          : "memory");
+#endif
+}
 // The value of the lane whose number differs by the bits of `mask`. Collective.
 template <typename T>
 CRNN_DEVICE T shuffle_xor(T v, int mask) {

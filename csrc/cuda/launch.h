@@ -19,6 +19,7 @@ struct Grid {
   int64_t x, y = 1;
   int threads;
   int64_t shared_bytes = 0;
+  int cluster = 1;  // blocks, neighbours along y, that run at the same time
 };
 
 inline void check_cuda(cudaError_t error, const char* what, const std::string& where) {
@@ -37,9 +38,14 @@ void launch(const char* name, void (*kernel)(Params), const Grid& grid, void* st
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                    cudaFuncAttributeMaxDynamicSharedMemorySize, int(grid.shared_bytes)),
         name, where);
-  kernel<<<dim3(unsigned(grid.x), unsigned(grid.y)), grid.threads, grid.shared_bytes,
-      static_cast<cudaStream_t>(stream)>>>(params);
-  check_cuda(cudaGetLastError(), name, where);
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = cluster.val.clusterDim.z = 1, cluster.val.clusterDim.y = unsigned(grid.cluster);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(grid.x), unsigned(grid.y)), config.blockDim = dim3(unsigned(grid.threads));
+  config.dynamicSmemBytes = size_t(grid.shared_bytes), config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &cluster, config.numAttrs = grid.cluster > 1;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, params), name, where);
 }
 
 }  // namespace crnn

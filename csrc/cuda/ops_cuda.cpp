@@ -4,6 +4,7 @@
 
 #include "lrn_cuda.h"
 #include "scan_cuda.h"
+#include "spatial_cuda.h"
 #include "update_cuda.h"
 
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C_cuda(void) {
@@ -15,6 +16,7 @@ extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C_cuda(void)
 STABLE_TORCH_LIBRARY_IMPL(crnn, CUDA, m) {
   m.impl("scan", TORCH_BOX(&crnn::scan_cuda));
   m.impl("scan_backward", TORCH_BOX(&crnn::scan_backward_cuda));
+  m.impl("spatial_scan", TORCH_BOX(&crnn::spatial_scan_cuda));
   m.impl("lrn", TORCH_BOX(&crnn::lrn_cuda));
   m.impl("lrn_backward", TORCH_BOX(&crnn::lrn_backward_cuda));
   m.impl("update", TORCH_BOX(&crnn::update_cuda));

@@ -273,7 +273,7 @@ struct TileChains {
       : TileChains(c, Chains(c, device::block_y(), backward), address) {}
   CRNN_DEVICE TileChains(const ScanCall& c, const Chains& chains, uint32_t address)
       : call(c),
-        dir(c.plan[device::block_y()]),
+        dir(chains.dir),
         k(int(chains.k)),
         steps(int(chains.segments.steps)),
         first(device::block_x() * R::kN),

@@ -2,29 +2,15 @@
 // C++ compiler; only the .cu files need nvcc.
 #include "scan_cuda.h"
 
-#include <algorithm>
-#include <optional>
-
-#include "dtype_of.h"
 #include "on_device.h"
+#include "scan_boundary.h"
 #include "scan_variants.h"
+#include "tile_rule.h"
 
 namespace crnn {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
 using torch::headeronly::ScalarType;
-
-const void* data_of(const OptionalTensor& t) {
-  return t ? t->const_data_ptr() : nullptr;
-}
-
-bool aligned(const Tensor& t, int64_t row_bytes) {
-  bool fits = reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0 && row_bytes % 16 == 0;
-  for (int64_t i = 0; i + 1 < t.dim(); ++i)
-    fits &= t.size(i) <= 1 || t.stride(i) * t.element_size() % 16 == 0;
-  return fits;
-}
 
 // The variant called `name`; for "" and "tf32" the first that fits.
 const ScanVariant& choose(const std::string& name, const ScanProblem& q, const DeviceInfo& device) {
@@ -40,51 +26,8 @@ const ScanVariant& choose(const std::string& name, const ScanProblem& q, const D
   STD_TORCH_CHECK(false, "crnn::scan: unknown variant '", name, "' on cuda; known: tf32, ", known);
 }
 
-ScanProblem problem(
-    const ScanShape& q, const ScanInputs& in, const Tensor& like, const std::string& variant, bool backward) {
-  ScanProblem p{Cells::index(in.cell), dtype_of(like, "crnn::scan"), q.P, q.N, q.K, q.D, 0, 0, backward, true,
-      true, in.cont.has_value(), true};
-  p.exact = variant != "tf32" && variant != "resident_tf32";
-  for (const Direction& d : q.plan) {
-    const Segments segments = backward ? d.gradient_segments() : d.value_segments();
-    p.chains = std::max(p.chains, q.N * segments.count), p.steps = std::max(p.steps, segments.steps);
-  }
-  p.small = q.P < INT32_MAX && p.chains < INT32_MAX - 64;
-  const int64_t row = q.D * bytes_of(p.dtype);
-  p.aligned = aligned(like, row) && aligned(in.whh, row);
-  for (const OptionalTensor* t : {&in.initial, &in.cell_params}) p.aligned &= !*t || aligned(**t, row);
-  return p;
-}
-
-void fill(ScanCall& c, const ScanShape& q, const ScanInputs& in, Dtype dtype, void* scratch) {
-  c.P = q.P, c.N = q.N, c.K = q.K, c.D = q.D, c.dtype = dtype, c.scratch = scratch;
-  c.whh = in.whh.const_data_ptr(), c.cell_params = data_of(in.cell_params);
-  c.initial = data_of(in.initial), c.cont = data_of(in.cont);
-}
-
-// Calls start(call, count) with the directions of `plan`, as many at a time as a launch takes.
-template <typename Call, typename Start>
-void each_launch(Call& call, const std::vector<Direction>& plan, Start&& start) {
-  for (size_t first = 0; first < plan.size(); first += kLaunchDirections) {
-    const size_t count = std::min(plan.size() - first, size_t(kLaunchDirections));
-    std::copy_n(plan.begin() + first, count, call.plan);
-    call.first_k = int64_t(first);
-    start(call, int(count));
-  }
-}
-
-int64_t tiles_of(const ScanProblem& p, int64_t tile) {
-  return (p.chains + tile - 1) / tile;
-}
-
-// [P, N, K, saved, D]; of a masked cell [P, N, K, 1, .], the bits in elements of z's dtype.
-Tensor new_saved(const Tensor& z, const ScanShape& q, const std::string& cell, Dtype dtype) {
-  bool masked = false;
-  Cells::visit(cell, [&](auto c) { masked = c.kMasked; });
-  const std::vector<int64_t> mask{q.P, q.N, q.K, 1, mask_bytes(q.D) / bytes_of(dtype)};
-  if (!masked) return torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
-  return q.D % 128 ? torch::stable::new_zeros(z, mask)
-                   : torch::stable::new_empty(z, mask);  // padded: no bits
+bool exact(const std::string& variant) {
+  return variant != "tf32" && variant != "resident_tf32";
 }
 
 Tensor bytes(const Tensor& like, int64_t count) {
@@ -100,7 +43,7 @@ std::tuple<Tensor, Tensor> scan_cuda(const Tensor& z, const Tensor& whh, const O
   const ScanShape q = check_scan(z, in);
   check_rows(z, q.gates * q.D, "z");
   const OnDevice on(z);
-  const ScanProblem p = problem(q, in, z, variant, false);
+  const ScanProblem p = problem(q, in, z, exact(variant), false);
   const ScanVariant& kernel = choose(variant, p, on.info);
   Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
   Tensor saved = new_saved(z, q, in.cell, p.dtype);
@@ -123,7 +66,7 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cuda(const Tensor& dstate, cons
   const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
   check_rows(dstate, q.D, "dstate");
   const OnDevice on(state);
-  const ScanProblem p = problem(q, in, dstate, variant, true);
+  const ScanProblem p = problem(q, in, dstate, exact(variant), true);
   const ScanVariant& kernel = choose(variant, p, on.info);
   int64_t starts = 0;  // segments of the direction that has most
   for (const Direction& d : q.plan) starts = std::max(starts, initial ? d.gradient_segments().count : 0);

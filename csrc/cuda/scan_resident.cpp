@@ -1,8 +1,7 @@
 // scan_resident in the table of variants: which of its kernels takes a problem.
-#include <algorithm>
-
 #include "resident_kernels.h"
 #include "scan_variants.h"
+#include "tile_rule.h"
 
 namespace crnn {
 namespace {
@@ -22,23 +21,10 @@ ResidentKernels kernels(Dtype dtype) {
   }
 }
 
-int64_t tiles(const ScanProblem& q, int64_t chains) {
-  return (q.chains + chains - 1) / chains;
-}
-
-// Of the kernels for the least D that holds q.D: the one of fewest chains a block whose blocks the device can
-// run at once, so that all its multiprocessors work; the one of most chains if there is none.
 template <bool kTf32>
 const ResidentKernel* find(const ScanProblem& q, const DeviceInfo& device) {
-  const ResidentKernel* best = nullptr;
-  for (const ResidentKernel& k : kernels<kTf32>(q.dtype)) {
-    const int64_t bytes = q.backward ? k.backward_bytes : k.forward_bytes;
-    if (k.cell != q.cell || k.D < q.D || bytes > device.shared_memory) continue;
-    if (best && k.D > best->D) break;
-    best = &k;
-    if (tiles(q, k.N) * q.K * k.threads <= device.multiprocessors * int64_t(256)) break;
-  }
-  return best;
+  return find_kernel(kernels<kTf32>(q.dtype), q, device,
+      [&](const ResidentKernel& k) { return q.backward ? k.backward_bytes : k.forward_bytes; });
 }
 
 template <bool kTf32>
@@ -64,14 +50,14 @@ template <bool kTf32>
 void forward(
     const ScanProblem& q, const DeviceInfo& device, const ForwardCall& c, int directions, void* stream) {
   const ResidentKernel* k = find<kTf32>(q, device);
-  k->forward(c, tiles(q, k->N), directions, stream);
+  k->forward(c, tiles_of(q, k->N), directions, stream);
 }
 
 template <bool kTf32>
 void backward(
     const ScanProblem& q, const DeviceInfo& device, const BackwardCall& c, int directions, void* stream) {
   const ResidentKernel* k = find<kTf32>(q, device);
-  k->backward(c, tiles(q, k->N), directions, stream);
+  k->backward(c, tiles_of(q, k->N), directions, stream);
 }
 
 }  // namespace

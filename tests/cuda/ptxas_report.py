@@ -20,7 +20,13 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Names of kernels whose speed rests on their operands staying in registers.
-IN_REGISTERS = ("resident_forward", "resident_backward", "gemm_forward", "gemm_backward")
+IN_REGISTERS = (
+    "resident_forward",
+    "resident_backward",
+    "resident_spatial",
+    "gemm_forward",
+    "gemm_backward",
+)
 
 
 class Kernel(NamedTuple):

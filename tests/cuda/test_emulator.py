@@ -91,6 +91,21 @@ def test_shuffle(device):
         assert torch.equal(values, (LANES ^ mask).float())
 
 
+@pytest.mark.parametrize("blocks", [1, 2, 8])
+def test_blocks_of_a_cluster_see_each_others_writes_after_its_barrier(device, blocks):
+    """As barrier.cluster.arrive.release and .wait.acquire: global memory, again and again, each cluster."""
+    seen = torch.zeros(3, blocks, 4)
+    device.exchange(torch.full((3, blocks), -1.0), seen, True)
+    want = (torch.arange(blocks).view(1, -1, 1) + 1) % blocks + 100 * torch.arange(4)
+    assert torch.equal(seen, want.expand(3, -1, -1).float())
+
+
+def test_without_a_cluster_barrier_they_do_not(device):
+    seen = torch.zeros(1, 2, 1)
+    device.exchange(torch.full((1, 2), -1.0), seen, False)
+    assert seen.flatten().tolist() == [-1, 0]
+
+
 @pytest.fixture
 def memory():
     """Sixty-four rows of eight two-byte values; row r, column c holds 100 r + c."""
@@ -150,6 +165,8 @@ def test_store_matrices_is_the_reverse_of_the_load(device, memory):
         "copies under way at the end": "ends with asynchronous copies under way",
         "lanes at different collectives": "where another lane of its warp calls",
         "a thread that misses the barrier": "waits for ever",
+        "a thread that misses the cluster barrier": "waits for ever",
+        "threads at different barriers": "waits for ever",
     }.items(),
 )
 def test_a_mistake_is_found(device, mistake, message):
@@ -157,8 +174,17 @@ def test_a_mistake_is_found(device, mistake, message):
         device.mistake(mistake)
 
 
-@pytest.mark.parametrize(
-    "cure", ["read after the barrier", "its own warp after a warp barrier", "copy with both"]
-)
+def test_a_block_that_misses_the_cluster_barrier_is_found(device):
+    with pytest.raises(RuntimeError, match=r"mistaken, block .0, 0.: .*cluster barrier, others gone"):
+        device.mistake("a block that misses the cluster barrier")
+
+
+CURES = [
+    "read after the barrier", "its own warp after a warp barrier", "copy with both",
+    "read after the cluster barrier",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cure", CURES)
 def test_what_is_right_passes(device, cure):
     device.mistake(cure)

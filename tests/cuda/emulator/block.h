@@ -36,10 +36,14 @@ struct Warp {
 class Block {
  public:
   Block(const char* kernel, const Grid& grid, const std::function<void()>& body);
-  void run(int x, int y);
+  void begin(int x, int y);
+  // Runs it until all its threads are at a cluster barrier, or gone: then it is `done`.
+  void run();
+  bool done() const { return done_ == grid_.threads; }
 
   // For the functions of emulator.h, on the running thread.
   void block_barrier();
+  void cluster_barrier();
   void collective(const char* name, void* arguments, void (*compute)(void* const*));
   unsigned char* touch(uint32_t address, uint32_t bytes, Access access, bool whole_warp);
   void copy_async(AsyncCopy copy);
@@ -49,7 +53,8 @@ class Block {
 
  private:
   static void enter();
-  void wait();  // gives the processor to another thread; back when this one is ready again
+  void wait();              // gives the processor to another thread; back when this one is ready again
+  void open(int& arrived);  // lets the threads that wait at a barrier go on
   [[noreturn]] void fail(const std::string& what);
   Who who(bool whole_warp) const;
   Thread& self() { return threads_[here.thread]; }
@@ -64,7 +69,8 @@ class Block {
   std::vector<unsigned char> shared_;
   Shadow shadow_;
   Fibre scheduler_;
-  int at_barrier_ = 0, done_ = 0;
+  Place place_;  // the thread to go on with
+  int at_barrier_ = 0, at_cluster_barrier_ = 0, done_ = 0;
   uint32_t epoch_ = 0;  // block barriers so far
   std::string fault_;
 };

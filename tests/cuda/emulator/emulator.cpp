@@ -1,5 +1,6 @@
 #include "emulator.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "block.h"
@@ -28,10 +29,9 @@ Block::Block(const char* kernel, const Grid& grid, const std::function<void()>& 
       shared_(grid.shared_bytes),
       shadow_(grid.shared_bytes) {}
 
-void Block::run(int x, int y) {
-  here = {0, x, y, grid_.threads, int(grid_.x)};
-  block = this;
-  at_barrier_ = done_ = 0, epoch_ = 0;
+void Block::begin(int x, int y) {
+  place_ = {0, x, y, grid_.threads, int(grid_.x)};
+  at_barrier_ = at_cluster_barrier_ = done_ = 0, epoch_ = 0;
   std::memset(shared_.data(), 0xFF, shared_.size());  // NaN in every type
   shadow_.reset();
   for (Warp& w : warps_) w = {~0u, 0, nullptr, {}, 0};
@@ -39,6 +39,12 @@ void Block::run(int x, int y) {
     threads_[t].done = false, threads_[t].open.clear(), threads_[t].pending.clear();
     threads_[t].fibre.prepare(stacks_.get() + t * kStack, kStack, &Block::enter);
   }
+}
+
+void Block::run() {
+  here = place_;
+  block = this;
+  if (at_cluster_barrier_) open(at_cluster_barrier_);
   scheduler_.switch_to(threads_[0].fibre);
   block = nullptr;
   if (!fault_.empty()) throw std::runtime_error(fault_);
@@ -65,9 +71,9 @@ void Block::wait() {
     if (&self() != &from) from.fibre.switch_to(self().fibre, from.done);
     return;
   }
-  if (done_ < grid_.threads)
-    fail("waits for ever: some threads are at a block barrier, others at a collective or gone");
-  from.fibre.switch_to(scheduler_, true);
+  if (done_ < grid_.threads && at_cluster_barrier_ < grid_.threads)
+    fail("waits for ever: some threads are at a barrier, others at another, at a collective or gone");
+  from.fibre.switch_to(scheduler_, from.done);
 }
 
 void Block::fail(const std::string& what) {
@@ -77,12 +83,19 @@ void Block::fail(const std::string& what) {
   __builtin_unreachable();
 }
 
+void Block::open(int& arrived) {
+  arrived = 0, ++epoch_;
+  for (Warp& w : warps_) w.ready = ~0u;
+}
+
 void Block::block_barrier() {
-  if (++at_barrier_ == grid_.threads) {
-    at_barrier_ = 0, ++epoch_;
-    for (Warp& w : warps_) w.ready = ~0u;
-    return;
-  }
+  if (++at_barrier_ == grid_.threads) return open(at_barrier_);
+  warp().ready &= ~(1u << here.thread % 32);
+  wait();
+}
+
+void Block::cluster_barrier() {
+  ++at_cluster_barrier_;
   warp().ready &= ~(1u << here.thread % 32);
   wait();
 }
@@ -150,13 +163,32 @@ void run(const char* kernel, const Grid& grid, const std::function<void()>& body
   if (grid.x == 0 || grid.y == 0) return;
   if (grid.threads < 32 || grid.threads % 32 || grid.threads > 1024)
     throw std::runtime_error(std::string("emulator: ") + kernel + " needs whole warps, at most 32 of them");
-  Block one(kernel, grid, body);
-  for (int y = 0; y < grid.y; ++y)
-    for (int x = 0; x < grid.x; ++x) one.run(x, y);
+  if (grid.cluster < 1 || grid.cluster > 8 || grid.y % grid.cluster)
+    throw std::runtime_error(std::string("emulator: ") + kernel +
+                             " needs clusters of 1 to 8 blocks that divide " + std::to_string(grid.y));
+  std::deque<Block> cluster;
+  for (int i = 0; i < grid.cluster; ++i) cluster.emplace_back(kernel, grid, body);
+  const auto done = [](const Block& b) { return b.done(); };
+  for (int y = 0; y < grid.y; y += grid.cluster)
+    for (int x = 0; x < grid.x; ++x) {
+      for (int i = 0; i < grid.cluster; ++i) cluster[i].begin(x, y + i);
+      do {
+        for (Block& b : cluster) b.run();
+        const auto gone = std::count_if(cluster.begin(), cluster.end(), done);
+        if (gone % grid.cluster)
+          throw std::runtime_error(std::string("emulator: ") + kernel + ", block (" + std::to_string(x) +
+                                   ", " + std::to_string(y) +
+                                   "): some blocks of its cluster are at a cluster barrier, others gone");
+      } while (!done(cluster[0]));
+    }
 }
 
 void block_barrier() {
   block->block_barrier();
+}
+
+void cluster_barrier() {
+  block->cluster_barrier();
 }
 
 void warp_barrier() {

@@ -1,6 +1,7 @@
 // csrc/cuda/device.cuh for an ordinary C++ compiler: a kernel runs on the processor, a fibre a thread.
 //
 //   order      blocks one after another; in a block a warp runs until its lanes wait for others. Equal runs.
+//              Of a cluster, the first block runs to its first cluster barrier, then the second, ...
 //   collective a lane that calls one waits until the 32 of its warp called the same one; the last computes it
 //   races      each two bytes of shared memory remember who read and wrote them since which barrier; two
 //              threads on one place without a barrier between them, one of them writing, is an error
@@ -40,6 +41,7 @@ struct Grid {
   int64_t x, y = 1;
   int threads;
   int64_t shared_bytes = 0;
+  int cluster = 1;  // blocks, neighbours along y, that run at the same time
 };
 
 namespace emulator {
@@ -55,6 +57,7 @@ extern Place here;
 
 void block_barrier();
 void warp_barrier();
+void cluster_barrier();
 
 // Gives this lane's `arguments` to the collective `name`; the last lane calls compute(all 32 of them).
 void collective(const char* name, void* arguments, void (*compute)(void* const* lanes));
@@ -102,6 +105,10 @@ inline void block_barrier() {
 }
 inline void warp_barrier() {
   emulator::warp_barrier();
+}
+constexpr bool kClusters = true;
+inline void cluster_barrier() {
+  emulator::cluster_barrier();
 }
 
 template <typename T>

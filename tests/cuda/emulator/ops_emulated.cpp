@@ -7,6 +7,7 @@
 #include "lrn_cuda.h"
 #include "runtime.h"
 #include "scan_cuda.h"
+#include "spatial_cuda.h"
 #include "update_cuda.h"
 
 namespace crnn {
@@ -26,6 +27,7 @@ void* current_stream(int) {
 STABLE_TORCH_LIBRARY_IMPL(crnn, XPU, m) {
   m.impl("scan", TORCH_BOX(&crnn::scan_cuda));
   m.impl("scan_backward", TORCH_BOX(&crnn::scan_backward_cuda));
+  m.impl("spatial_scan", TORCH_BOX(&crnn::spatial_scan_cuda));
   m.impl("lrn", TORCH_BOX(&crnn::lrn_cuda));
   m.impl("lrn_backward", TORCH_BOX(&crnn::lrn_backward_cuda));
   m.impl("update", TORCH_BOX(&crnn::update_cuda));

@@ -83,6 +83,22 @@ void round_to_tf32(Tensor values) {
   }
 }
 
+// seen [x, y, steps] float: at step s each block of a cluster of all y writes 100 s + y to `written` [x, y],
+// then, past a cluster barrier if so asked, reads what the next block of its cluster wrote.
+void exchange(Tensor written, Tensor seen, bool barrier) {
+  auto *global = written.mutable_data_ptr<float>(), *out = seen.mutable_data_ptr<float>();
+  const int count = int(seen.size(1)), steps = int(seen.size(2));
+  emulator::run("exchange", {seen.size(0), count, 64, 0, count}, [&] {
+    const int x = device::block_x(), y = device::block_y();
+    for (int s = 0; s < steps; ++s) {
+      if (device::thread() == 63) global[x * count + y] = float(100 * s + y);
+      if (barrier) device::cluster_barrier();
+      if (device::thread() == 0) out[(x * count + y) * steps + s] = global[x * count + (y + 1) % count];
+      if (barrier) device::cluster_barrier();
+    }
+  });
+}
+
 // values [32] float: each lane's becomes that of lane ^ mask
 void shuffle(Tensor values, int64_t mask) {
   auto* v = values.mutable_data_ptr<float>();
@@ -181,6 +197,23 @@ void mistake(std::string which) {
     run([&] {
       if (thread() != 5) device::block_barrier();
     });
+  const auto run_cluster = [&](auto&& body) { emulator::run("mistaken", {1, 2, 64, 1024, 2}, body); };
+  if (which == "a thread that misses the cluster barrier")
+    run_cluster([&] {
+      if (thread() != 5) device::cluster_barrier();
+    });
+  if (which == "threads at different barriers")
+    run_cluster([&] { thread() < 32 ? device::cluster_barrier() : device::block_barrier(); });
+  if (which == "a block that misses the cluster barrier")
+    run_cluster([&] {
+      if (device::block_y() == 0) device::cluster_barrier();
+    });
+  if (which == "read after the cluster barrier")
+    run_cluster([&] {
+      device::store_shared(thread() * 4, thread());
+      device::cluster_barrier();
+      if (device::load_shared<int>((thread() ^ 32) * 4) != (thread() ^ 32)) throw 0;
+    });
 }
 
 // Chains that a block of scan_resident takes on the emulated device; 0 where it does not fit.
@@ -200,6 +233,7 @@ STABLE_TORCH_LIBRARY(crnn_emulator, m) {
   m.def("multiply(Tensor(a!) c, Tensor a, Tensor b, str dtype) -> ()");
   m.def("round_to_tf32(Tensor(a!) values) -> ()");
   m.def("shuffle(Tensor(a!) values, int mask) -> ()");
+  m.def("exchange(Tensor(a!) written, Tensor(b!) seen, bool barrier) -> ()");
   m.def("mistake(str which) -> ()");
   m.def("resident_tile(str cell, bool half, int K, int D, int chains, bool backward) -> int");
 }
@@ -210,6 +244,7 @@ STABLE_TORCH_LIBRARY_IMPL(crnn_emulator, CompositeExplicitAutograd, m) {
   m.impl("multiply", TORCH_BOX(&multiply));
   m.impl("round_to_tf32", TORCH_BOX(&round_to_tf32));
   m.impl("shuffle", TORCH_BOX(&shuffle));
+  m.impl("exchange", TORCH_BOX(&exchange));
   m.impl("mistake", TORCH_BOX(&mistake));
   m.impl("resident_tile", TORCH_BOX(&resident_tile));
 }

@@ -1,0 +1,152 @@
+"""The spatial_scan op, on CUDA alone: a scan with its neighbours in the same kernel.
+
+Once a scan is one kernel, bytes bound it (L-RNN's maps above all). The directions' sum reads all states again
+to write one map; here it is made from the second-level cache, where the states have just been written.
+Kernels: csrc/cuda/spatial_table.cuh.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import backend, reference
+from .plan import Direction, LineBreak
+from .recurrent_gradient import recurrent_gradient
+from .scan import dense, directions_of, fake_scan
+from .transforms import register_autocast
+
+
+def spatial_scan(
+    x: Tensor,
+    w_ih: Tensor | None,
+    bias: Tensor | None,
+    w_hh: Tensor,
+    plan: Sequence[Direction],
+    cell: str = "relu",
+    cell_params: Tensor | None = None,
+    combine: str = "sum",
+    variant: str = "",
+) -> tuple[Tensor, Tensor]:
+    """W_ih x + b, the scan of it, and the sum of its directions. The definition: `spatial_scan_reference`.
+
+    Differentiable in all tensors; of the results, in y, or in the states where combine is "concat".
+
+    Args:
+        x: [P, N, C], any strides over P and N; without w_ih z itself, [P, N, K, G*D], as in `crnn.ops.scan`.
+        w_ih: [K, G*D, C], or [1, G*D, C] for all directions, or None; bias: [K, G*D], or [1, G*D], or None.
+        w_hh, plan, cell, cell_params: as `crnn.ops.scan`.
+        combine: "sum" or "mean" of the directions; "concat": neither, the states are the result.
+
+    Returns:
+        y [N, P, D], a map in channels_last order (empty for "concat"), and h [P, N, K, D].
+
+    Raises:
+        ValueError: the tensors are not on CUDA.
+        RuntimeError: shapes or dtypes that do not fit together, or no kernel for them: it says why.
+    """
+    flat = [int(v) for d in plan for v in d]
+    optional = [None if t is None else t.contiguous() for t in (w_ih, bias, w_hh, cell_params)]
+    y, state, _ = _kernel(x)(dense(x), *optional, flat, cell, combine, variant)
+    return y, state[0]
+
+
+def same_positions(plan: Sequence[Direction]) -> bool:
+    """Whether the directions' chains hold the same positions, one by one: what their sum needs. Without
+    `reset`, always: each holds the map. As Direction::same_segments in csrc/core/plan.h."""
+
+    def lines(d: Direction):
+        if d.line_break != LineBreak.RESET or d.lines == 1:
+            return None
+        lowest = d.origin + sum(
+            min(0, (n - 1) * s) for n, s in ((d.length, d.step_stride), (d.lines, d.line_stride))
+        )
+        return d.length, d.lines, abs(d.step_stride), abs(d.line_stride), lowest
+
+    return len({lines(d) for d in plan}) == 1
+
+
+def _kernel(x: Tensor):
+    if backend.choose(x) != "cuda":
+        raise ValueError(
+            f"crnn::spatial_scan has kernels for CUDA alone, got a tensor on {x.device.type}; use scan"
+        )
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
+        return torch.ops.crnn.spatial_scan.default
+    return _Eager.apply if torch.is_grad_enabled() else _below_autograd
+
+
+def _below_autograd(*args):
+    """The op's kernel, past what register_autograd put before it."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.crnn.spatial_scan.default(*args)
+
+
+def _fake(x, w_ih, bias, whh, cell_params, plan, cell, combine, variant=""):
+    (P, N), K, D = x.shape[:2], whh.shape[0], whh.shape[2]
+    y = x.new_empty(0 if combine == "concat" else N, P, D)
+    return y, *fake_scan(x.new_empty(P, N, K, 0), whh, cell_params, None, None, plan, cell)
+
+
+def _setup_context(ctx, inputs, output):
+    x, w_ih, _, whh, cell_params, ctx.plan, ctx.cell, ctx.combine, _ = inputs
+    y, state, saved = output
+    ctx.mark_non_differentiable(saved, y if ctx.combine == "concat" else state)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, w_ih, whh, cell_params, state, saved)
+
+
+def _backward(ctx, dy, dstate, _dsaved):
+    x, w_ih, whh, cell_params, state, saved = ctx.saved_tensors
+    wants, dwhh = ctx.needs_input_grad, None
+    if ctx.combine != "concat":
+        dstate = of_states(dy / len(whh) if ctx.combine == "mean" else dy, *state.shape[::3])
+    dz, dparams, _ = torch.ops.crnn.scan_backward.default(
+        dense(dstate), whh, cell_params, None, None, state, saved, ctx.plan, ctx.cell
+    )
+    if wants[3]:
+        reset = reference.CELLS[ctx.cell].reset
+        dwhh = recurrent_gradient(dz, None, None, state, saved, directions_of(ctx.plan), reset)
+    of_input = (dz, None, None) if w_ih is None else through_projection(dz, x, w_ih, wants)
+    return *of_input, dwhh, dparams if wants[4] else None, None, None, None, None
+
+
+def of_states(dy: Tensor, S: int, K: int) -> Tensor:
+    """The gradient of the states [S, P, N, K, D] from that of their sum [N, P, D]: the same for all K."""
+    planes = dy.unsqueeze(0) if S == 1 else torch.stack([dy, *[torch.zeros_like(dy)] * (S - 1)])
+    return planes.transpose(1, 2).unsqueeze(3).expand(-1, -1, -1, K, -1)
+
+
+def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool]):
+    """dx [P, N, C], dW_ih and db from dz [P, N, K, G*D]; x is None where dW_ih is not wanted."""
+    N, C, shared = dz.shape[1], w_ih.shape[2], w_ih.shape[0] == 1
+    dx = dw_ih = dbias = None
+    if shared and dz.shape[2] > 1:
+        dz = dz.sum(2, keepdim=True)
+    rows = dz.flatten(2)  # [P, N, K*G*D]
+    if wants[0]:  # a batch of products with strides: a map in channels_last order comes out, dz is not copied
+        weights = w_ih.flatten(0, 1).expand(N, -1, -1)
+        dx = torch.bmm(rows.transpose(0, 1), weights).transpose(0, 1)
+    if wants[1]:
+        dw_ih = (rows.flatten(0, 1).mT @ x.flatten(0, 1)).view(-1, w_ih.shape[1], C)
+    if wants[2]:
+        dbias = dz.sum((0, 1))
+    return dx, dw_ih, dbias
+
+
+class _Eager(torch.autograd.Function):
+    """The op for eager mode, as in scan.py."""
+
+    backward = staticmethod(_backward)
+
+    @staticmethod
+    def forward(ctx, *args):
+        output = _below_autograd(*args)
+        _setup_context(ctx, args, output)
+        return output
+
+
+if "cpu" in backend.backends():  # the schema comes with the extension
+    torch.library.register_fake("crnn::spatial_scan", _fake)
+    torch.library.register_autograd("crnn::spatial_scan", _backward, setup_context=_setup_context)
+    register_autocast("spatial_scan")

@@ -1,0 +1,36 @@
+// What the boundary (spatial_cuda.cpp) hands to a kernel of spatial_scan, beside a scan's. No torch in it.
+#pragma once
+
+#include <span>
+
+#include "scan_call.h"
+
+namespace crnn {
+
+// z is the scan's input, or of a projected one x [P, N, C], the same for every direction (k = 0).
+struct SpatialCall : ForwardCall {
+  void* y;      // [N, P, D], or null: the directions are not summed
+  float scale;  // of their sum
+};
+
+// As the table judges it. Where the directions are summed, they are K of one launch.
+struct SpatialProblem : ScanProblem {
+  bool projected, summed;
+  bool same_positions;  // the directions' chains, one by one: Direction::same_segments
+};
+
+struct SpatialKernel {
+  int cell;  // its place in Cells
+  int D;     // channels that it can take
+  int N;     // chains that a block takes
+  int threads;
+  int64_t forward_bytes;  // of shared memory
+  void (*forward)(const SpatialCall&, int64_t tiles, int directions, void* stream);
+};
+
+// Sorted by D, then N.
+using SpatialKernels = std::span<const SpatialKernel>;
+SpatialKernels summing_bf16();
+SpatialKernels summing_half();
+
+}  // namespace crnn

@@ -1,0 +1,70 @@
+// spatial_scan on CUDA: checks the arguments, makes the results, picks a kernel and starts it.
+#include "spatial_cuda.h"
+
+#include "on_device.h"
+#include "scan_boundary.h"
+#include "spatial_call.h"
+#include "tile_rule.h"
+
+namespace crnn {
+namespace {
+
+constexpr int64_t kCluster = 8;  // blocks that every device with clusters can run at the same time
+
+SpatialKernels kernels(const SpatialProblem& q) {
+  if (q.projected) return {};
+  if (q.dtype == Dtype::kBFloat16) return summing_bf16();
+  if (q.dtype == Dtype::kHalf) return summing_half();
+  return {};
+}
+
+const SpatialKernel* find(const SpatialProblem& q, const DeviceInfo& device) {
+  return find_kernel(kernels(q), q, device, [](const SpatialKernel& k) { return k.forward_bytes; });
+}
+
+// Why no kernel can run `q` on `device`, or null where one can.
+const char* misfit(const SpatialProblem& q, const DeviceInfo& device) {
+  if (!q.projected && !q.summed) return "neither projects nor sums here: that is crnn::scan";
+  // Clusters begin with 9.0; what follows it runs the code for 8.0 (setup.py), which has none.
+  if (q.summed && device.capability != 90) return "sums directions on compute capability 9.0 alone";
+  if (q.summed && q.K > kCluster) return "sums at most 8 directions";
+  if (q.summed && !q.same_positions)
+    return "sums directions whose lines hold the same positions: with reset, rows or columns alone";
+  if (!q.aligned) return "needs rows that begin at multiples of 16 bytes";
+  if (!q.small) return "needs fewer than 2^31 positions and chains";
+  if (!find(q, device)) return "has no kernel of this cell and dtype for so many channels";
+  return nullptr;
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const OptionalTensor& w_ih,
+    const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
+    std::vector<int64_t> plan, std::string cell, std::string combine, std::string variant) {
+  const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell)};
+  ScanShape s = check_spatial_scan({x, w_ih, bias, combine}, in);
+  STD_TORCH_CHECK(variant.empty() || variant == "resident", "crnn::spatial_scan: unknown variant '", variant,
+      "' on cuda; known: resident");
+  const OnDevice on(x);
+  for (Direction& d : s.plan) d = d.lines_sorted();
+  SpatialProblem q{problem(s, in, x, true, false), w_ih.has_value(), combine != "concat", true};
+  for (const Direction& d : s.plan) q.same_positions &= d.same_segments(s.plan[0]);
+  const char* reason = misfit(q, on.info);
+  STD_TORCH_CHECK(!reason, "crnn::spatial_scan on cuda: it ", reason);
+  const SpatialKernel& kernel = *find(q, on.info);
+  Tensor y = torch::stable::new_empty(x, {q.summed ? s.N : 0, s.P, s.D});
+  Tensor state = torch::stable::new_empty(x, {s.states, s.P, s.N, s.K, s.D});
+  Tensor saved = new_saved(x, s, in.cell, q.dtype);
+  SpatialCall call{};
+  fill(call, s, in, q.dtype, nullptr);
+  call.z = {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), w_ih ? 0 : x.stride(2)};
+  call.state = state.mutable_data_ptr(), call.saved = saved.mutable_data_ptr();
+  call.y = q.summed ? y.mutable_data_ptr() : nullptr;
+  call.scale = combine == "mean" ? 1.0f / float(s.K) : 1.0f;
+  if (s.N > 0 && s.D > 0)
+    each_launch(call, s.plan,
+        [&](const SpatialCall& c, int n) { kernel.forward(c, tiles_of(q, kernel.N), n, on.stream); });
+  return {y, state, saved};
+}
+
+}  // namespace crnn

@@ -1,0 +1,10 @@
+// The kernels of spatial_scan of float16: a file of their own, to be compiled beside the others.
+#include "spatial_table.cuh"
+
+namespace crnn {
+
+SpatialKernels summing_half() {
+  return summing_kernels<Half>();
+}
+
+}  // namespace crnn
