@@ -6,6 +6,7 @@ One kernel launch under the sanitizer takes as long as thousands without, so the
 reach a second tile.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -14,9 +15,9 @@ if not __package__:  # run as a file
     __package__ = "benchmarks"
 import torch
 
-from crnn.ops import lrn, plan, scan, update, use_backend
+from crnn.ops import lrn, plan, scan, spatial_scan, update, use_backend
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, ScanCase, lrn_cases, update_cases
+from crnn.testing import FOUR, ScanCase, lrn_cases, spatial_scan_cases, update_cases
 
 from . import cases, peers
 
@@ -41,6 +42,7 @@ def main() -> int:
                             if "variant" not in str(error):  # only "does not fit" is an answer
                                 raise
                             skipped[f"{variant}: {str(error).splitlines()[0][-80:]}"] = None
+    ran += fused(skipped)
     passes()
     torch.cuda.synchronize()
     print(f"{ran} scans forward and backward; does not fit: {'; '.join(skipped) or 'none'}")
@@ -53,6 +55,26 @@ def once(case: ScanCase, dtype: str, variant: str) -> None:
     with use_backend("cuda"):
         h = scan(inputs["z"], inputs["w_hh"], order, case.cell, inputs.get("cell_params"), variant=variant)
         torch.autograd.grad(h, list(inputs.values()), gradient)
+
+
+def fused(skipped: dict) -> int:
+    """spatial_scan both ways; how many cases ran."""
+    ran = 0
+    for dtype, case in itertools.product(("bf16", "fp16"), spatial_scan_cases()):
+        inputs = {k: v for k, v in case.inputs(cases.DTYPES[dtype], device="cuda").items() if v is not None}
+        leaves = {k: v.requires_grad_() for k, v in inputs.items()}
+        rest = {"plan": case.scan.plan, "cell": case.scan.cell, "combine": case.combine}
+        try:
+            y, h = spatial_scan(**{"w_ih": None, "bias": None, **leaves}, **rest)
+        except RuntimeError as error:
+            if "crnn::spatial_scan on cuda: it " not in str(error):
+                raise
+            skipped[f"spatial_scan: {str(error).splitlines()[0][-80:]}"] = None
+            continue
+        out = h if case.combine == "concat" else y
+        torch.autograd.grad(out, list(leaves.values()), torch.ones_like(out))
+        ran += 1
+    return ran
 
 
 def passes() -> None:

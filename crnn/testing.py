@@ -113,6 +113,13 @@ def spatial_scan_cases() -> list[SpatialCase]:
     ]  # fmt: skip
     table = [SpatialCase(ScanCase("relu", b, order, 3, 3, 2, 64)) for b, order in orders]
     table += [SpatialCase(ScanCase("relu", "carry", FOUR[:3], 2, 3, 2, 64), how) for how in ("sum", "mean")]
+    table += [SpatialCase(ScanCase("relu", b, order, 3, 3, 2, 64), C=40) for b, order in orders]
+    table += [SpatialCase(ScanCase("relu", "reset", FOUR, 3, 3, 2, 64), "concat", 40)]
+    table += [
+        SpatialCase(ScanCase("ln_relu", b, rows, 2, 2, 3, 128), "mean", 72, shared=True)
+        for b, _ in orders[:3]
+    ]
+    table += [SpatialCase(ScanCase("relu", "carry", FOUR, 2, 2, 3, 64), C=64, with_bias=False)]
     return table
 
 

@@ -11,8 +11,9 @@ from .scan import scan
 from .spatial_scan import spatial_scan
 
 COMBINE = ("sum", "mean", "concat")
-#: How the layer is computed: scan and neighbours apart, or, on CUDA, the sum of the directions in its kernel.
-VARIANTS = ("scan", "sum")
+#: How the layer is computed: scan and neighbours apart, or, on CUDA, in the scan's kernel the sum of the
+#: directions, the input projection, or both. A variant that is asked for by name runs or says why it cannot.
+VARIANTS = ("scan", "sum", "projection", "fused")
 
 
 def check_input(C: int, rows: int, project_input: bool, share_input: bool) -> None:
@@ -67,37 +68,57 @@ def spatial_rnn(
     variant = variant or chosen_variant()
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
     H, W = x.shape[2:]
-    steps = plan(directions, H, W, line_break)
+    steps, in_kernel = plan(directions, H, W, line_break), combine
+    if variant in ("projection", "fused"):
+        if w_ih is None or parents:
+            raise ValueError(f"variant {variant!r} projects the map alone: it takes w_ih, and no parents")
+        check_map(x, w_ih.shape[2])
+        params, bias = cell_params(gain, bias, w_hh)
+        z = x.permute(2, 3, 0, 1).flatten(0, 1)  # [P, N, C], not projected yet
+        in_kernel = combine if variant == "fused" else "concat"
+    else:
+        z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
+        w_ih = bias = None
     if variant == "scan":
         y = combined(scan(z, w_hh, steps, cell, params), combine, H, W)
     else:
-        y = as_map(spatial_scan(z, None, None, w_hh, steps, cell, params, combine)[0], H, W)
-    return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+        y, h = spatial_scan(z, w_ih, bias, w_hh, steps, cell, params, in_kernel)
+        y = combined(h, combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def chosen_variant() -> str:
     """What is known to be fastest. The one place to say so: fused kernels are not taken by themselves until
-    `make gpu` has shown by its rows `crnn sum`, beside `crnn`, where they gain."""
+    `make gpu` has shown by its rows `crnn sum`, `crnn projection` and `crnn fused`, beside `crnn`, where they
+    gain; then here, by cell, D and what `spatial_scan` takes."""
     return "scan"
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
     """What `scan` takes: z [P, N, K, G*D] and the cell's own parameters. Arguments as `spatial_rnn`."""
-    K, GD, D = w_hh.shape
+    K, GD, _ = w_hh.shape
     for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
-        C = GD if w is None else w.shape[2]
-        if map_.dim() != 4 or map_.shape[1] != C:
-            raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(map_.shape)}")
-    params = None
-    if gain is not None:  # [K, 2, D]
-        params = torch.stack([gain, torch.zeros_like(gain) if bias is None else bias.expand(K, D)], 1)
-        bias = None
+        check_map(map_, GD if w is None else w.shape[2])
+    params, bias = cell_params(gain, bias, w_hh)
     z = project(x, w_ih, bias)  # [N, P, 1 or K, G*D]
     for parent, w in zip(parents, w_cs, strict=True):
         z = z + from_parent(parent, w, *x.shape[2:])
     return z.expand(-1, -1, K, -1).transpose(0, 1), params
+
+
+def check_map(x: Tensor, C: int) -> None:
+    if x.dim() != 4 or x.shape[1] != C:
+        raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(x.shape)}")
+
+
+def cell_params(gain, bias, w_hh) -> tuple[Tensor | None, Tensor | None]:
+    """The cell's own parameters [K, 2, D] and the bias that is left for z: ln_relu has it in the former."""
+    if gain is None:
+        return None, bias
+    K, _, D = w_hh.shape
+    return torch.stack([gain, torch.zeros_like(gain) if bias is None else bias.expand(K, D)], 1), None
 
 
 def combined(h: Tensor, combine: str, H: int, W: int) -> Tensor:

@@ -1,7 +1,9 @@
 """The spatial_scan op, on CUDA alone: a scan with its neighbours in the same kernel.
 
 Once a scan is one kernel, bytes bound it (L-RNN's maps above all). The directions' sum reads all states again
-to write one map; here it is made from the second-level cache, where the states have just been written.
+to write one map; the projection writes z for the scan to read. Here the sum is made from the second-level
+cache, where the states have just been written, and z = W_ih x + b stays in registers, in float. What is saved
+for backward is the scan's, so that backward is the scan's too, and three products more.
 Kernels: csrc/cuda/spatial_table.cuh.
 """
 

@@ -37,6 +37,7 @@ inline ScanShape check_spatial_scan(const SpatialInputs& spatial, const ScanInpu
   if (bias)
     check(*bias, "bias [K or 1, gates*D]",
         bias->dim() == 2 && directions(*bias) && bias->size(1) == s.gates * s.D);
+  STD_TORCH_CHECK(x.size(2) > 0, "crnn::spatial_scan: x must have channels");
   check_rows(x, w_ih->size(2), "x");
   return s;
 }

@@ -82,11 +82,12 @@ struct Walk {
   }
 };
 
-// W_hh of one direction as A operands, in registers and, what these cannot hold, in shared memory.
+// A direction's matrix of each gate as A operands: the first kHeld tiles in registers, the others in shared
+// memory. kDiagonal: it is W_hh, whose diagonal is kept apart.
 //
 // Each warp brings its own rows, kRound tiles at a time, through a staging place at the start of shared
 // memory that everything else uses afterwards: a block barrier must follow.
-template <typename R, Pass kPass>
+template <typename R, Pass kPass, int kHeld = R::kHeld, bool kDiagonal = true>
 struct Weights {
   using S = typename R::S;
   static constexpr int kRound = R::kK < 8 ? R::kK : 8;
@@ -95,47 +96,54 @@ struct Weights {
   static constexpr int kRowChunks = kPass == Pass::kForward ? kRound * 2 : 16 / R::kChunk;
   static constexpr uint32_t kPitch = kRowChunks * 16 + 16;
   static constexpr uint32_t kStagingBytes = R::kWarps * kRows * kPitch;
-  static constexpr uint32_t kSharedBytes = (R::kTiles - R::kHeld) * R::kThreads * 16;
+  static constexpr uint32_t kSharedBytes = (R::kTiles - kHeld) * R::kThreads * 16;
 
-  uint32_t held[R::kHeld][4];
+  uint32_t held[kHeld ? kHeld : 1][4];
   float diagonal[R::kG][R::kI][2];
   const uint32_t rest;  // where the others lie: this thread's words of each tile
 
-  CRNN_DEVICE Weights(const ScanCall& call, int k, uint32_t address) : rest(address + device::thread() * 16) {
-    const S* whh = static_cast<const S*>(call.whh) + k * R::kG * call.D * call.D;
+  CRNN_DEVICE Weights(const ScanCall& call, int k, uint32_t address)
+      : Weights(static_cast<const S*>(call.whh) + k * R::kG * call.D * call.D, int(call.D), int(call.D),
+            address) {}
+  // Of a [gates, rows, columns] matrix.
+  CRNN_DEVICE Weights(const S* matrix, int rows, int columns, uint32_t address)
+      : rest(address + device::thread() * 16) {
     const Places<R> at;
-    const int D = int(call.D);
 #pragma unroll
     for (int g = 0; g < R::kG; ++g)
 #pragma unroll
       for (int i = 0; i < R::kI; ++i) {
 #pragma unroll
         for (int k0 = 0; k0 < R::kK; k0 += kRound) {
-          stage(whh + int64_t(g) * D * D, D, at.first_unit + i * 16, k0 * R::kDepth);
+          stage(matrix + int64_t(g) * rows * columns, rows, columns, at.first_unit + i * 16, k0 * R::kDepth);
 #pragma unroll
           for (int n = 0; n < kRound; ++n)
             take((g * R::kI + i) * R::kK + k0 + n, n, at.first_unit + i * 16 - (k0 + n) * R::kDepth);
         }
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int64_t u = at.unit(i, half * 2);
-          diagonal[g][i][half] = u < D ? widen<float>(whh[(int64_t(g) * D + u) * D + u]) : 0.0f;
-        }
+        if constexpr (kDiagonal) take_diagonal(matrix + int64_t(g) * rows * columns, rows, g, i);
       }
+  }
+
+  CRNN_DEVICE void take_diagonal(const S* gate, int D, int g, int i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t u = Places<R>().unit(i, half * 2);
+      diagonal[g][i][half] = u < D ? widen<float>(gate[u * D + u]) : 0.0f;
+    }
   }
 
   static CRNN_DEVICE uint32_t staging() { return device::warp() * kRows * kPitch; }
 
   // This warp's block of a gate's matrix: units `unit` .., inner channels `inner` ...
-  static CRNN_DEVICE void stage(const S* gate, int D, int unit, int inner) {
+  static CRNN_DEVICE void stage(const S* gate, int rows, int columns, int unit, int inner) {
     const int row = kPass == Pass::kForward ? unit : inner, column = kPass == Pass::kForward ? inner : unit;
     device::warp_barrier();  // the block before was taken
 #pragma unroll
     for (int first = 0; first < kRows * kRowChunks; first += 32) {
       const int r = (first + device::lane()) / kRowChunks, c = (first + device::lane()) % kRowChunks;
       const int from = column + c * R::kChunk;
-      device::copy_async(
-          staging() + r * kPitch + c * 16, gate + int64_t(row + r) * D + from, row + r < D && from < D);
+      device::copy_async(staging() + r * kPitch + c * 16, gate + int64_t(row + r) * columns + from,
+          row + r < rows && from < columns);
     }
     device::copy_async_commit();
     device::copy_async_wait<0>();
@@ -163,30 +171,29 @@ struct Weights {
     for (int q = 0; q < 4; ++q) {
       const int row = lane / 4 + q % 2 * 8 + apart,
                 column = lane % 4 * (4 / sizeof(S)) + q / 2 * R::kDepth / 2;
-      if constexpr (sizeof(S) == 2)
+      if constexpr (kDiagonal && sizeof(S) == 2)
         a[q] &= row == column ? 0xFFFF0000u : row == column + 1 ? 0x0000FFFFu : ~0u;
-      else if (row == column)
+      else if (kDiagonal && row == column)
         a[q] = 0;
       if constexpr (sizeof(S) == 4 && R::kProducts == Products::kRounded)
         a[q] = device::tf32(value_of<S>(a[q], 0));
     }
-    if (tile < R::kHeld) {
+    if (tile < kHeld) {
 #pragma unroll
       for (int q = 0; q < 4; ++q) held[tile][q] = a[q];
     } else {
-      device::store_shared(
-          rest + (tile - R::kHeld) * R::kThreads * 16, device::Sixteen{a[0], a[1], a[2], a[3]});
+      device::store_shared(rest + (tile - kHeld) * R::kThreads * 16, device::Sixteen{a[0], a[1], a[2], a[3]});
     }
   }
 
   // `a` = tile (g, i, k).
   CRNN_DEVICE void get(int g, int i, int k, uint32_t (&a)[4]) const {
     const int tile = (g * R::kI + i) * R::kK + k;
-    if (tile < R::kHeld) {
+    if (tile < kHeld) {
 #pragma unroll
       for (int q = 0; q < 4; ++q) a[q] = held[tile][q];
     } else {
-      const auto words = device::load_shared<device::Sixteen>(rest + (tile - R::kHeld) * R::kThreads * 16);
+      const auto words = device::load_shared<device::Sixteen>(rest + (tile - kHeld) * R::kThreads * 16);
 #pragma unroll
       for (int q = 0; q < 4; ++q) a[q] = words.word[q];
     }

@@ -6,7 +6,7 @@
 //            what a cell carries stays in registers, in float; a masked cell's bits are made as h leaves
 //   sync     one barrier a step: after it step t - 1's tile is complete, step t's z is there, and step
 //            t - 2's tile is free. A cell of two phases needs one more, a normalised one too
-//   needs    D <= kD, rows that begin at multiples of 16 bytes (scan_resident.h)
+//   needs    D <= kD, rows that begin at multiples of 16 bytes (scan_resident.cpp)
 //   cost     gates * kD * kD * kN multiply-adds a block and step on the matrix units; each of z, state and
 //            saved moved once
 #pragma once
@@ -31,7 +31,29 @@ CRNN_DEVICE unsigned signs(const device::Sixteen& values, int channel) {
   return bits;
 }
 
+// What a step adds to the recurrent product: z, as it comes. (Or made here: resident_projection.cuh.)
 template <typename R>
+struct GivenInput {
+  using Call = ForwardCall;
+  static constexpr bool kProjects = false, kJoined = false;
+  static constexpr int kRecurrentHeld = R::kHeld;  // tiles of W_hh in registers
+  static constexpr int kParts = R::kG;             // of a row that arrives, `width` channels each
+  static constexpr uint32_t kSharedBytes = 0;
+
+  const int width;
+  CRNN_DEVICE GivenInput(const Call& call, int, uint32_t) : width(int(call.D)) {}
+  CRNN_DEVICE void begin(float (&z)[R::kG][R::kI][R::kJ][4], uint32_t tile, uint32_t pitch) const {
+#pragma unroll
+    for (int g = 0; g < R::kG; ++g)
+#pragma unroll
+      for (int i = 0; i < R::kI; ++i)
+#pragma unroll
+        for (int j = 0; j < R::kJ; ++j) load_places<R>(z[g][i][j], tile, pitch, g * R::kD, i, j);
+  }
+  CRNN_DEVICE void add(float (&)[R::kG][R::kI][R::kJ][4], uint32_t, uint32_t, int) const {}
+};
+
+template <typename R, typename Input = GivenInput<R>>
 struct ResidentForward {
   using Cell = typename R::Cell;
   using S = typename R::S;
@@ -39,7 +61,8 @@ struct ResidentForward {
   static constexpr int kRing = 3, kAhead = kRing - 1;
   static constexpr bool kTwoPhases = R::kFirst < R::kG;
   // Where things lie in shared memory. A tile row holds the gates', states' or saved values' channels.
-  static constexpr uint32_t kZPitch = R::pitch(R::kG * R::kD), kStatePitch = R::pitch(kStates * R::kD);
+  static constexpr uint32_t kZPitch = R::pitch(Input::kParts * R::kD),
+                            kStatePitch = R::pitch(kStates * R::kD);
   static constexpr uint32_t kSavedPitch = R::pitch(kSaved * R::kD), kOperandPitch = R::pitch(R::kD);
   static constexpr uint32_t kZTile = R::kN * kZPitch, kStateTile = R::kN * kStatePitch;
   static constexpr uint32_t kSavedTile = kSaved ? R::kN * kSavedPitch : 0;
@@ -47,23 +70,30 @@ struct ResidentForward {
   static constexpr uint32_t kOperand = kSavedAt + 2 * kSavedTile;
   static constexpr uint32_t kMoments = kOperand + (kTwoPhases ? R::kN * kOperandPitch : 0);
   static constexpr uint32_t kTable = kMoments + (Cell::kNormalised ? R::kWarps * R::kN * 8 : 0);
-  using MyWeights = Weights<R, Pass::kForward>;
+  using MyWeights = Weights<R, Pass::kForward, Input::kRecurrentHeld>;
   static constexpr uint32_t kEnd = kTable + TileChains<R>::kSharedBytes;
   static constexpr uint32_t kWeights = kEnd > MyWeights::kStagingBytes ? kEnd : MyWeights::kStagingBytes;
-  static constexpr uint32_t kSharedBytes = kWeights + MyWeights::kSharedBytes;
+  static constexpr uint32_t kInput = kWeights + MyWeights::kSharedBytes;
+  static constexpr uint32_t kSharedBytes = kInput + Input::kSharedBytes;
 
   const ForwardCall& call;
   const TileChains<R> chains;
   const Lines lines;
   const MyWeights weights;
+  const Input input;
   const Places<R> at;
   const int D;
   float carried[kStates][kI][kJ][4];  // the states, from step to step
   float kept[kSaved + 1][kI][kJ][4];  // saved values, between the phases
   float params[Cell::kParams + 1][kI][2];
 
-  CRNN_DEVICE explicit ResidentForward(const ForwardCall& c)
-      : call(c), chains(c, false, kTable), lines(chains.dir), weights(c, chains.k, kWeights), D(int(c.D)) {}
+  CRNN_DEVICE explicit ResidentForward(const typename Input::Call& c)
+      : call(c),
+        chains(c, false, kTable),
+        lines(chains.dir),
+        weights(c, chains.k, kWeights),
+        input(c, chains.k, kInput),
+        D(int(c.D)) {}
 
   CRNN_DEVICE void run() {
     if (chains.count <= 0) return;
@@ -123,9 +153,9 @@ struct ResidentForward {
   CRNN_DEVICE void fetch(int t, Walk& walk, uint32_t& to) {
     if (t < chains.steps) {
       const S* z = static_cast<const S*>(call.z.data) + int64_t(walk.offset) * call.z.p;
-      chains.template chunks<R::kG>([&](int b, int gate, int channel, bool inside) {
-        device::copy_async(to + b * kZPitch + (gate * R::kD + channel) * sizeof(S),
-            z + chains.strided(b) + gate * D + channel, inside);
+      chains.template chunks<Input::kParts>([&](int b, int part, int channel, bool) {
+        device::copy_async(to + b * kZPitch + (part * R::kD + channel) * sizeof(S),
+            z + chains.strided(b) + part * input.width + channel, chains.has(b) && channel < input.width);
       });
       walk.next(lines);
       to = to == kZ + kAhead * kZTile ? kZ : to + kZTile;
@@ -162,11 +192,14 @@ struct ResidentForward {
     walk.next(lines);
   }
 
-  // rec[g] of gates [kFrom, kTo) = their matrices, without diagonal, times the rows of `tile`.
-  template <int kFrom, int kTo>
-  CRNN_DEVICE void product(float (&rec)[R::kG][kI][kJ][4], uint32_t tile, uint32_t pitch) const {
+  // rec[g] of gates [kFrom, kTo) = their matrices, without diagonal, times the rows of `tile`. beside(k):
+  // other products of inner steps k and k + 1, for the matrix units to do in between.
+  template <int kFrom, int kTo, typename Beside>
+  CRNN_DEVICE void product(
+      float (&rec)[R::kG][kI][kJ][4], uint32_t tile, uint32_t pitch, Beside&& beside) const {
 #pragma unroll
-    for (int k = 0; k < R::kK; k += 2)
+    for (int k = 0; k < R::kK; k += 2) {
+      beside(k);
 #pragma unroll
       for (int j = 0; j < kJ; ++j) {
         uint32_t b[4];
@@ -182,24 +215,22 @@ struct ResidentForward {
               multiply_as<R>(rec[g][i][j], a, b[half * 2], b[half * 2 + 1]);
             }
       }
+    }
   }
 
   CRNN_DEVICE void step(int t, int offset, uint32_t z_tile) {
     float z[R::kG][kI][kJ][4], rec[R::kG][kI][kJ][4] = {}, operand[kI][kJ][4];
-#pragma unroll
-    for (int g = 0; g < R::kG; ++g)
-#pragma unroll
-      for (int i = 0; i < kI; ++i)
-#pragma unroll
-        for (int j = 0; j < kJ; ++j) load_places<R>(z[g][i][j], z_tile, kZPitch, g * R::kD, i, j);
-    if (t > 0 || call.initial) product<0, R::kFirst>(rec, state_tile(t - 1), kStatePitch);
+    input.begin(z, z_tile, kZPitch);
+    if (Input::kProjects || t > 0 || call.initial)
+      product<0, R::kFirst>(Input::kJoined ? z : rec, state_tile(t - 1), kStatePitch,
+          [&](int k) { input.add(z, z_tile, kZPitch, k); });
     if (call.cont) keep(rec, offset);
 #pragma unroll
     for (int g = 0; g < R::kFirst; ++g) add_diagonal(rec[g], g, carried[0]);
     if constexpr (kTwoPhases) {
       first_phase(z, rec, operand);
       device::block_barrier();
-      product<R::kFirst, R::kG>(rec, kOperand, kOperandPitch);
+      product<R::kFirst, R::kG>(rec, kOperand, kOperandPitch, [](int) {});
 #pragma unroll
       for (int g = R::kFirst; g < R::kG; ++g) add_diagonal(rec[g], g, operand);
     }

@@ -6,5 +6,8 @@ namespace crnn {
 SpatialKernels summing_bf16() {
   return summing_kernels<BFloat16>();
 }
+SpatialKernels projecting_bf16() {
+  return projecting_kernels<BFloat16>();
+}
 
 }  // namespace crnn

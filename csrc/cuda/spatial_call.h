@@ -7,15 +7,19 @@
 
 namespace crnn {
 
-// z is the scan's input, or of a projected one x [P, N, C], the same for every direction (k = 0).
+// z is the scan's input; with w_ih it is x [P, N, C], the same for every direction (z.k = 0). w_ih [., G*D,
+// C] and bias [., G*D] or null: elements from direction to direction.
 struct SpatialCall : ForwardCall {
+  const void *w_ih, *bias;
+  int64_t C, w_ih_k, bias_k;
   void* y;      // [N, P, D], or null: the directions are not summed
   float scale;  // of their sum
 };
 
 // As the table judges it. Where the directions are summed, they are K of one launch.
 struct SpatialProblem : ScanProblem {
-  bool projected, summed;
+  int64_t C;  // channels of x; 0 where z is given
+  bool summed;
   bool same_positions;  // the directions' chains, one by one: Direction::same_segments
 };
 
@@ -32,5 +36,7 @@ struct SpatialKernel {
 using SpatialKernels = std::span<const SpatialKernel>;
 SpatialKernels summing_bf16();
 SpatialKernels summing_half();
+SpatialKernels projecting_bf16();
+SpatialKernels projecting_half();
 
 }  // namespace crnn

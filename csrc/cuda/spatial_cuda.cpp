@@ -12,19 +12,20 @@ namespace {
 constexpr int64_t kCluster = 8;  // blocks that every device with clusters can run at the same time
 
 SpatialKernels kernels(const SpatialProblem& q) {
-  if (q.projected) return {};
-  if (q.dtype == Dtype::kBFloat16) return summing_bf16();
-  if (q.dtype == Dtype::kHalf) return summing_half();
+  if (q.dtype == Dtype::kBFloat16) return q.C > 0 ? projecting_bf16() : summing_bf16();
+  if (q.dtype == Dtype::kHalf) return q.C > 0 ? projecting_half() : summing_half();
   return {};
 }
 
-const SpatialKernel* find(const SpatialProblem& q, const DeviceInfo& device) {
+const SpatialKernel* find(SpatialProblem q, const DeviceInfo& device) {
+  q.D = std::max(q.D, q.C);  // a kernel takes as many of both
   return find_kernel(kernels(q), q, device, [](const SpatialKernel& k) { return k.forward_bytes; });
 }
 
 // Why no kernel can run `q` on `device`, or null where one can.
 const char* misfit(const SpatialProblem& q, const DeviceInfo& device) {
-  if (!q.projected && !q.summed) return "neither projects nor sums here: that is crnn::scan";
+  if (q.C == 0 && !q.summed) return "neither projects nor sums here: that is crnn::scan";
+  if (device.capability < 80) return "needs compute capability 8.0";
   // Clusters begin with 9.0; what follows it runs the code for 8.0 (setup.py), which has none.
   if (q.summed && device.capability != 90) return "sums directions on compute capability 9.0 alone";
   if (q.summed && q.K > kCluster) return "sums at most 8 directions";
@@ -47,8 +48,9 @@ std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const Opti
       "' on cuda; known: resident");
   const OnDevice on(x);
   for (Direction& d : s.plan) d = d.lines_sorted();
-  SpatialProblem q{problem(s, in, x, true, false), w_ih.has_value(), combine != "concat", true};
+  SpatialProblem q{problem(s, in, x, true, false), w_ih ? x.size(2) : 0, combine != "concat", true};
   for (const Direction& d : s.plan) q.same_positions &= d.same_segments(s.plan[0]);
+  if (w_ih) q.aligned &= aligned(*w_ih, q.C * bytes_of(q.dtype));
   const char* reason = misfit(q, on.info);
   STD_TORCH_CHECK(!reason, "crnn::spatial_scan on cuda: it ", reason);
   const SpatialKernel& kernel = *find(q, on.info);
@@ -58,6 +60,9 @@ std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const Opti
   SpatialCall call{};
   fill(call, s, in, q.dtype, nullptr);
   call.z = {const_cast<void*>(x.const_data_ptr()), x.stride(0), x.stride(1), w_ih ? 0 : x.stride(2)};
+  call.w_ih = data_of(w_ih), call.bias = data_of(bias), call.C = q.C;
+  call.w_ih_k = w_ih && w_ih->size(0) > 1 ? w_ih->stride(0) : 0;
+  call.bias_k = bias && bias->size(0) > 1 ? bias->stride(0) : 0;
   call.state = state.mutable_data_ptr(), call.saved = saved.mutable_data_ptr();
   call.y = q.summed ? y.mutable_data_ptr() : nullptr;
   call.scale = combine == "mean" ? 1.0f / float(s.K) : 1.0f;

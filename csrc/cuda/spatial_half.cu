@@ -6,5 +6,8 @@ namespace crnn {
 SpatialKernels summing_half() {
   return summing_kernels<Half>();
 }
+SpatialKernels projecting_half() {
+  return projecting_kernels<Half>();
+}
 
 }  // namespace crnn

@@ -6,12 +6,13 @@ from functools import reduce
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crnn.ops import ORDERS, LineBreak, plan, spatial_rnn, spatial_scan
 from crnn.ops.reference import CELLS
 from crnn.ops.spatial_scan import same_positions
 from crnn.ops.spatial_scan_reference import spatial_scan as definition
-from crnn.testing import FOUR, ScanCase, SpatialCase, assert_near, spatial_scan_cases
+from crnn.testing import FOUR, ScanCase, SpatialCase, assert_near, relative_error, spatial_scan_cases
 
 MODULE = importlib.import_module("crnn.ops.spatial_scan")  # crnn.ops has the function of this name
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}  # as tests/cuda/test_scan_resident.py
@@ -96,10 +97,59 @@ def test_sums_of_odd_shapes(emulated, cell, line_break, order, shape):
     check_against_scan(emulated, SpatialCase(ScanCase(cell, line_break, order, *shape)), torch.bfloat16)
 
 
-def test_equal_input_gives_equal_bits(emulated):
-    case = SpatialCase(ScanCase("ln_relu", "reset", ROWS, 5, 3, 2, 128))
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", [c for c in spatial_scan_cases() if c.C], ids=str)
+def test_every_projection(emulated, case, dtype):
+    check(emulated, case, dtype)
+
+
+#: N, H, W, D, C: each padded or not, one kernel for both; one position; chains that do not fill a tile.
+PROJECTED = [
+    (3, 2, 2, 64, 8), (1, 1, 1, 8, 40), (5, 2, 3, 72, 128), (40, 1, 3, 128, 72), (9, 2, 2, 200, 256),
+    (2, 2, 2, 256, 200), (17, 2, 1, 256, 8), (2, 3, 2, 8, 256), (33, 1, 2, 64, 64), (0, 2, 2, 64, 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", PROJECTED, ids=str)
+@pytest.mark.parametrize(("line_break", "order"), [("carry_value", FOUR), ("reset", COLUMNS)])
+@pytest.mark.parametrize("cell", ["relu", "ln_relu"])
+def test_projections_of_odd_shapes(emulated, cell, line_break, order, shape):
+    *scan, C = shape
+    check(emulated, SpatialCase(ScanCase(cell, line_break, order, *scan), "sum", C), torch.bfloat16)
+
+
+@pytest.mark.parametrize(("D", "N"), [(128, 300), (256, 60), (256, 150)])
+def test_projections_of_so_many_chains_that_a_block_takes_more(emulated, D, N):
+    check(emulated, SpatialCase(ScanCase("relu", "reset", ROWS, N, 10, 2, D), "sum", D), torch.bfloat16)
+
+
+def test_the_projection_is_not_rounded(emulated):
+    """z in bfloat16 has errors of its own, which the states show; in the kernel it stays in float."""
+    case = SpatialCase(ScanCase("relu", "carry", FOUR, 4, 3, 3, 64), "sum", 64)
+    inputs = case.inputs(torch.bfloat16)
+    exact = {k: None if v is None else v.double() for k, v in inputs.items()}
+    want = definition(plan=case.scan.plan, cell="relu", **exact)[1]
+    z = (torch.einsum("pnc,kgc->pnkg", exact["x"], exact["w_ih"]) + exact["bias"]).bfloat16()
+    rounded = call(emulated, case._replace(C=0), {**inputs, "x": z, "w_ih": None, "bias": None})[1]
+    projected = call(emulated, case, inputs)[1]
+    assert relative_error(projected, want) < 0.8 * relative_error(rounded, want)
+
+
+@pytest.mark.parametrize("C", [0, 72])
+def test_equal_input_gives_equal_bits(emulated, C):
+    case = SpatialCase(ScanCase("ln_relu", "reset", ROWS, 5, 3, 2, 128), C=C)
     first, second = (check(emulated, case, torch.bfloat16) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_x_of_any_strides_enters_without_a_copy(emulated):
+    case = SpatialCase(ScanCase("relu", "carry_value", FOUR, 4, 3, 5, 64), C=40)
+    inputs = case.inputs(torch.bfloat16)  # a map in channels_last order
+    assert not inputs["x"].is_contiguous()
+    wide = torch.cat([inputs["x"]] * 2, 2)[..., :40]
+    results = [call(emulated, case, {**inputs, "x": x})[0] for x in (inputs["x"], wide, wide.contiguous())]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 def test_z_of_any_strides_enters_without_a_copy(emulated):
@@ -121,6 +171,10 @@ def test_z_of_any_strides_enters_without_a_copy(emulated):
         (SpatialCase(ScanCase("relu", "carry", FOUR, 1, 2, 2, 264)), torch.bfloat16, "no kernel .* so many"),
         (SpatialCase(ScanCase("relu", "carry", FOUR, 1, 2, 2, 64)), torch.float32, "no kernel of this cell"),
         (SpatialCase(ScanCase("relu", "carry", FOUR, 1, 2, 2, 64), "concat"), torch.half, "crnn::scan"),
+        (SpatialCase(ScanCase("relu", "reset", FOUR, 1, 2, 2, 64), C=8), torch.half, "rows or columns alone"),
+        (SpatialCase(ScanCase("relu", "carry", FOUR, 1, 2, 2, 64), C=12), torch.half, "of 16 bytes"),
+        (SpatialCase(ScanCase("relu", "carry", FOUR, 1, 2, 2, 64), C=264), torch.half, "no kernel .* many"),
+        (SpatialCase(ScanCase("tanh", "carry", FOUR, 1, 2, 2, 64), C=64), torch.half, "no kernel of this"),
     ],
     ids=str,
 )  # fmt: skip
@@ -136,6 +190,17 @@ def test_wrong_arguments(emulated):
     with pytest.raises(RuntimeError, match="a bias goes with w_ih"):
         bias = torch.zeros(4, 64, dtype=torch.bfloat16)
         call(emulated, case._replace(combine="sum"), {**case.inputs(torch.bfloat16), "bias": bias})
+    case = SpatialCase(case.scan, C=8)
+    for name, wrong, message in (
+        ("w_ih", torch.zeros(2, 64, 8), r"w_ih .* must be .* for 4 directions of cell 'relu' of 64 channels"),
+        ("bias", torch.zeros(4, 65), r"bias .* must be .* for 4 directions"),
+        ("x", torch.zeros(4, 8), r"x must be \[P, N, C\], got 2 dimensions"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            call(emulated, case, {**case.inputs(torch.bfloat16), name: wrong.bfloat16()})
+    none = {"x": torch.zeros(4, 1, 0).bfloat16(), "w_ih": torch.zeros(4, 64, 0).bfloat16()}
+    with pytest.raises(RuntimeError, match="x must have channels"):
+        call(emulated, case, {**case.inputs(torch.bfloat16), **none})
 
 
 def test_python_knows_which_plans_the_kernel_can_sum(emulated):
@@ -181,6 +246,102 @@ def test_the_layer_and_its_gradients(fused, cell, line_break, order, combine):
         strict=True,
     ):
         assert_near(one, other, 5e-3, name)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("variant", "line_break", "order", "combine"),
+    [
+        ("fused", "carry_value", FOUR, "mean"), ("fused", "reset", ROWS, "sum"),
+        ("fused", "carry", ("up",), "sum"),
+        ("projection", "reset", FOUR, "sum"), ("projection", "carry", COLUMNS, "concat"),
+    ],
+)  # fmt: skip
+def test_the_projecting_layer_and_its_gradients(
+    fused, variant, line_break, order, combine, shared, channels_last
+):
+    """In float16 against float64; the bias keeps every relu open, so that rounding flips none."""
+    rng, K = torch.Generator().manual_seed(3), len(order)
+    inputs = 1 if shared else K
+
+    def leaf(*shape, scale=1.0, shift=0.0):
+        made = (torch.randn(*shape, generator=rng, dtype=torch.float64) * scale + shift).half()
+        if channels_last and len(shape) == 4:
+            made = made.contiguous(memory_format=torch.channels_last)
+        return made.requires_grad_(), made.detach().double().requires_grad_()
+
+    pairs = [
+        leaf(3, 16, 2, 5),
+        leaf(inputs, 64, 16, scale=0.1),
+        leaf(inputs, 64, shift=9),
+        leaf(K, 64, 64, scale=0.01),
+    ]
+    tensors, exact = zip(*pairs, strict=True)
+    got = spatial_rnn(*tensors, order, line_break, "relu", combine, variant=variant)
+    want = spatial_rnn(*exact, order, line_break, "relu", combine)
+    assert want.min() > 0
+    assert got.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert_near(got, want, 1e-3, "y")
+    dy = torch.randn(got.shape, generator=rng).half()
+    for name, one, other in zip(
+        ("x", "w_ih", "bias", "w_hh"),
+        torch.autograd.grad(got, tensors, dy),
+        torch.autograd.grad(want, exact, dy.double()),
+        strict=True,
+    ):
+        assert_near(one, other, 3e-3, name)
+
+
+@pytest.mark.parametrize("combine", ["sum", "concat"])
+@pytest.mark.parametrize("C", [0, 16])
+def test_opcheck(emulated, C, combine):
+    """Schema, fake kernel and autograd agree, with the emulated kernel in the CPU's place."""
+    if not C and combine == "concat":
+        return
+    inputs = SpatialCase(ScanCase("ln_relu", "carry", ("right", "up"), 2, 2, 3, 8), combine, C).inputs(
+        torch.half
+    )
+    leaves = [None if t is None else t.requires_grad_() for t in inputs.values()]
+    flat = [int(v) for d in plan(("right", "up"), 2, 3, "carry") for v in d]
+    library = torch.library.Library("crnn", "FRAGMENT")
+    library.impl("spatial_scan", emulated.spatial_scan, "CPU")
+    torch.library.opcheck(torch.ops.crnn.spatial_scan.default, (*leaves, flat, "ln_relu", combine))
+    library._destroy()
+
+
+@pytest.mark.parametrize("cell", ["relu", "lstm"])
+def test_the_fake_kernel_knows_the_shapes_on_cuda(emulated, cell):
+    case = SpatialCase(ScanCase(cell, "carry", FOUR, 2, 2, 3, 72))
+    want = call(emulated, case, case.inputs(torch.half))
+    with FakeTensorMode():
+        inputs = {
+            k: v if v is None else torch.empty_like(v, device="cuda")
+            for k, v in case.inputs(torch.half).items()
+        }
+        flat = [int(v) for d in case.scan.plan for v in d]
+        got = MODULE._fake(*inputs.values(), flat, cell, "sum")
+    assert [(t.shape, t.stride()) for t in got] == [(t.shape, t.stride()) for t in want]
+
+
+def test_gradients_that_nobody_wants_are_not_made(fused):
+    case = SpatialCase(ScanCase("relu", "carry", FOUR, 2, 2, 3, 64), C=16)
+    inputs = case.inputs(torch.half)
+    inputs["bias"].requires_grad_()
+    args = (inputs[k] for k in ("x", "w_ih", "bias", "w_hh"))
+    y, _ = spatial_scan(*args, case.scan.plan)
+    saved = [t for t in y.grad_fn.saved_tensors if t is not None]
+    assert all(t is not inputs["x"] for t in saved)
+    assert torch.autograd.grad(y.float().sum(), inputs["bias"])[0].isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["projection", "fused"])
+def test_a_layer_without_a_projection_of_its_own_is_refused(variant):
+    x, w_hh = torch.zeros(1, 8, 2, 2), torch.zeros(4, 8, 8)
+    with pytest.raises(ValueError, match=f"variant '{variant}' projects the map alone: it takes w_ih"):
+        spatial_rnn(x, None, None, w_hh, FOUR, variant=variant)
+    with pytest.raises(ValueError, match="unknown variant 'fast'; known: scan, sum, projection, fused"):
+        spatial_rnn(x, None, None, w_hh, FOUR, variant="fast")
 
 
 def test_ln_relu_hands_on_the_gradients_of_its_parameters(fused):
