@@ -1,9 +1,8 @@
 // The sum of the directions, by the blocks that scanned them, while their states are in the second-level
 // cache.
 //
-//   work     the K directions of a tile of chains are a cluster; its block k sums the k-th K-th of the
-//   chains'
-//            positions over all directions
+//   work     the K directions of a tile of chains are a cluster; its block k sums its share, one K-th, of
+//            the chains' positions over all directions
 //   memory   state is read from global memory, where the blocks have just written it; y is written once
 //   sync     one cluster barrier, after the last step
 //   needs    chain c of every direction visits the same positions: spatial_scan.cpp sees to it

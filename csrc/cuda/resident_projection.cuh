@@ -1,14 +1,11 @@
 // The input projection inside the resident scan: z_t = W_ih x_t + b, never stored, never rounded.
 //
 //   work     as the scan's product (resident_forward.cuh): the same units and chains, C for the inner size
-//   memory   x arrives in z's place. W_ih is a second A operand: in registers beside W_hh where both fit,
-//   else
-//            in shared memory; its product does not wait for h, so it stands between the products that do
+//   memory   x arrives in z's place. W_ih is a second A operand: in registers beside W_hh where both
+//            fit, else in shared memory. Its product does not wait for h: it stands between those that do
 //   needs    C <= kD, rows of x and W_ih that begin at multiples of 16 bytes
 //   cost     gates * kD * kD * kN more multiply-adds a block and step; z neither written nor read, x read
-//   once
-//            a direction. From shared memory W_ih is read once a step, whatever kN is: the larger kN, the
-//            better
+//            once a direction. From shared memory W_ih is read once a step, so a larger kN is better
 #pragma once
 
 #include "resident_forward.cuh"
@@ -22,8 +19,8 @@ struct ProjectedInput {
   using S = typename R::S;
   static constexpr bool kProjects = true;
   static constexpr int kParts = 1, kHeld = 2 * R::kTiles <= 32 ? R::kTiles : 0;
-  // With many sums a thread, registers are short: both products have one, and W_hh leaves two tiles to
-  // memory.
+  // With many sums a thread, registers are short: both products have one, and two tiles of W_hh lie in
+  // shared memory.
   static constexpr bool kJoined = R::kG * R::kI * R::kJ >= 8;
   static constexpr int kRecurrentHeld = kJoined ? R::kHeld - 2 : R::kHeld;
   using MyWeights = Weights<R, Pass::kForward, kHeld, false>;

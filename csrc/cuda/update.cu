@@ -1,8 +1,7 @@
 // The solver's update: many blobs in one launch, one pass over memory.
 //
-//   work     a block: kBlockVectors times 16 bytes of one blob; a thread: 16 bytes of each of its tensors at
-//   a
-//            time, or value by value where they are not aligned and at a blob's end
+//   work     a block: kBlockVectors times 16 bytes of one blob; a thread: 16 bytes of each of its tensors
+//            at a time, or value by value where they are not aligned and at a blob's end
 //   memory   values go through registers; the list of blobs travels in the launch's parameters
 //   sync     none
 //   needs    dense blobs, whose gradient and histories lie alike
