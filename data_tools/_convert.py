@@ -1,8 +1,9 @@
-"""What every converter shares: labelled images become LMDBs as Caffe's convert_imageset makes them.
+"""What every converter shares: labelled images become databases as Caffe's convert_imageset makes them.
 
 A data set is one module of this folder, with
 
     NAME               its name in `crnn data convert NAME`; the module's docstring is its help
+    BACKENDS           the kinds of database it writes, if not lmdb alone
     arguments(parser)  adds its arguments
     databases(args)    returns the list of Database to write
     main(argv)         returns convert(sys.modules[__name__], argv)
@@ -22,7 +23,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crnn import __version__
-from crnn.data.lmdb_writer import MAX_KEY
+from crnn.data.database_writer import check_key
+from crnn.data.databases import BACKENDS, engine
 from crnn.data_tools import _manifest
 from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._write import Database, complete_mean, key_of, ordered, write
@@ -33,7 +35,7 @@ An image that cannot be read is skipped, counted and named at the end and in the
 unused. EXIF orientation is ignored, as by the OpenCV 2.4 of Caffe's time.
 A database is written as NAME.partial and renamed when it is whole. What a stopped or killed run left is
 checked and gone on with when the same command is given again; the records are those of an unbroken run, in
-their order, with any number of workers. Beside data.mdb lie manifest.json and crc32: see crnn data verify."""
+their order, with any number of workers. Beside them lie manifest.json and crc32: see crnn data verify."""
 
 
 def convert(dataset, argv: Sequence[str]) -> int:
@@ -46,7 +48,7 @@ def convert(dataset, argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     dataset.arguments(parser)
-    _arguments(parser)
+    _arguments(parser, getattr(dataset, "BACKENDS", BACKENDS[:1]))
     args = parser.parse_args(argv)
     size = args.resize_height, args.resize_width
     if size != (0, 0) and min(size) <= 0:
@@ -88,7 +90,7 @@ def _missing(databases: list[Database], runs: list[dict], keep: bool) -> list[tu
     return [pair for pair, have in zip(pairs, there, strict=True) if not have]
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
+def _arguments(parser: argparse.ArgumentParser, backends: Sequence[str]) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep databases that exist, write only the others"
     )
@@ -102,7 +104,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     flag(group, "gray", action="store_true", help="one channel; without it colour images have three, BGR")
     flag(group, "shuffle", action="store_true", help="put the records in random order")
     flag(group, "seed", type=int, default=1, metavar="N", help="of --shuffle (default 1)")
-    flag(group, "backend", choices=["lmdb"], default="lmdb", help="only lmdb")
+    flag(group, "backend", choices=backends, default="lmdb", help=f"{' or '.join(backends)} (default lmdb)")
     flag(
         group,
         "resize-width",
@@ -132,6 +134,7 @@ def _run(dataset: str, database: Database, args: argparse.Namespace) -> dict:
     """
     options = {"size": [args.resize_width, args.resize_height], "fit": args.fit, "gray": args.gray}
     options |= {"encoded": args.encode_type or args.encoded, "shuffle": args.shuffle, "seed": args.seed}
+    options |= {} if args.backend == "lmdb" else {"backend": args.backend}
     run = {
         "dataset": dataset,
         "database": os.path.basename(os.path.normpath(database.path)),
@@ -143,13 +146,10 @@ def _run(dataset: str, database: Database, args: argparse.Namespace) -> dict:
         "map_classes": database.map_classes,
         "official": database.official,
     }
-    sum_ = hashlib.sha256(json.dumps(run).encode())
+    sum_, kind = hashlib.sha256(json.dumps(run).encode()), engine(args.backend)
     for number, record in enumerate(ordered(database, args)):
         key = key_of(database, number, record)
-        if len(key) > MAX_KEY:
-            raise ValueError(
-                f"key {key[:60]!r}... of {len(key)} bytes, LMDB takes {MAX_KEY}: shorten the path"
-            )
+        check_key(key, kind)
         sum_.update(key + b"\0%d\n" % record.label)
     return {**run, "run": sum_.hexdigest()}
 

@@ -1,4 +1,4 @@
-"""What a converter says of a database it made: `manifest.json` beside its data.mdb.
+"""What a converter says of a database it made: `manifest.json` beside its records.
 
 dataset, database           names
 made_by, decoder            versions of crnn and OpenCV, OpenCV's JPEG library

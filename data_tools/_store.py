@@ -1,6 +1,6 @@
-"""A database that a killed converter can go on with: an LmdbWriter with checksums and a journal.
+"""A database that a killed converter can go on with: a DatabaseWriter with checksums and a journal.
 
-While it is written, `<path>.partial` holds beside data.mdb
+While it is written, `<path>.partial` holds beside its records
     crc32      a checksum a record (crnn/data/checksums.py); stays with the database
     journal    a line of JSON that names the run, then one after each commit: how many records and inputs are
                done, and the remarks on inputs since the line before
@@ -17,8 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 from crnn.data import checksums
 from crnn.data.checksums import checksum, pack, read_checksums
-from crnn.data.lmdb_reader import check
-from crnn.data.lmdb_writer import LmdbWriter
+from crnn.data.database_writer import DatabaseWriter
+from crnn.data.databases import engine
 
 JOURNAL = "journal"
 MANIFEST = "manifest.json"
@@ -33,7 +33,7 @@ class Remark(NamedTuple):
     text: str
 
 
-class Store(LmdbWriter):
+class Store(DatabaseWriter):
     """with Store("train_lmdb", run) as store: the records of a run, which `run` names.
 
     A partial database of the same run is gone on with: `kept` gives its records, and `inputs` says how many
@@ -42,17 +42,17 @@ class Store(LmdbWriter):
     Raises ValueError where the partial database is of another run; `restart` discards it.
     """
 
-    FILES = LmdbWriter.FILES | {checksums.NAME, JOURNAL, MANIFEST}
+    BESIDE = frozenset({checksums.NAME, JOURNAL, MANIFEST})
 
-    def __init__(self, path, run: str, restart: bool = False):
-        super().__init__(path)
+    def __init__(self, path, run: str, restart: bool = False, backend: str = "lmdb"):
+        super().__init__(path, engine(backend))
         self.run, self.restart = run, restart
         self.inputs = self.records = 0
         self.remarks: list[Remark] = []
         self._sums: list[int] = []  # of records not yet committed
         self._said = 0  # remarks that the journal has
         self._left: list[int] = []  # checksums of the records that are there
-        self._thread = ThreadPoolExecutor(1, "crnn-lmdb")
+        self._thread = ThreadPoolExecutor(1, "crnn-database")
         self._writing: Future | None = None
 
     def __enter__(self) -> "Store":
@@ -61,7 +61,7 @@ class Store(LmdbWriter):
             self._crc = open(os.path.join(self.partial, checksums.NAME), "ab", buffering=0)
             self._journal = open(os.path.join(self.partial, JOURNAL), "ab", buffering=0)
             if self.records:
-                self._transact(self._drop_unacknowledged)
+                self._drop_unacknowledged()
             else:
                 with self._errors():
                     _append(self._crc, checksums.MAGIC)
@@ -111,28 +111,29 @@ class Store(LmdbWriter):
     def _check_left(self) -> None:
         """Whether all that the journal acknowledges is there; what the checksums have beyond it is cut."""
         path, wanted = os.path.join(self.partial, checksums.NAME), len(checksums.MAGIC) + 4 * self.records
-        if not os.path.exists(path) or os.path.getsize(path) < wanted or check(self.partial) < self.records:
-            raise OSError(f"{self.partial} lacks some of its {self.records:,} records: --restart discards it")
+        self.engine.check(self.partial)
+        if not os.path.exists(path) or os.path.getsize(path) < wanted:
+            raise self._lacking()
         os.truncate(path, wanted)
         self._left = read_checksums(self.partial).tolist()
 
-    def _drop_unacknowledged(self, txn) -> None:
-        with txn.cursor() as cursor:
-            for _ in range(txn.stat()["entries"] - self.records):
-                cursor.last()
-                cursor.delete()
+    def _lacking(self) -> OSError:
+        return OSError(f"{self.partial} lacks some of its {self.records:,} records: --restart discards it")
+
+    def _drop_unacknowledged(self) -> None:
+        with self._errors():
+            there = self.engine.keep(self.records)
+        if there < self.records:
+            raise self._lacking()
 
     def kept(self) -> Iterator[bytes]:
         """The values that are there, in order. Raises OSError for one that is not what was written."""
-        import lmdb
-
         try:
-            with self._env.begin() as txn, txn.cursor() as cursor:
-                for (key, value), want in zip(cursor.iternext(), self._left, strict=True):
-                    if checksum(key, value) != want:
-                        raise OSError(f"{self.partial}: record {key!r} is damaged: --restart discards it")
-                    yield value
-        except lmdb.Error as error:
+            for (key, value), want in zip(self.engine.items(), self._left, strict=True):
+                if checksum(key, value) != want:
+                    raise OSError(f"{self.partial}: record {key!r} is damaged: --restart discards it")
+                yield value
+        except self.engine.error as error:
             raise OSError(f"{self.partial} is damaged ({error}): --restart discards it") from error
 
     # ---- writing ----
@@ -171,7 +172,7 @@ class Store(LmdbWriter):
     def _acknowledge(self, records: list[tuple[bytes, bytes]], sums: list[int], line: dict) -> None:
         self._write(records)
         with self._errors():
-            self._env.sync(True)
+            self.engine.sync()
             _append(self._crc, pack(sums))
             self._log(line)
 

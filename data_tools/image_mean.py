@@ -1,4 +1,4 @@
-"""The mean image of an LMDB: Caffe's compute_image_mean.
+"""The mean image of an LMDB or LevelDB: Caffe's compute_image_mean.
 
 Writes a .binaryproto for `mean_file` and prints each channel's mean, which `mean_value` takes. Sums are exact
 for 8-bit pixels, where Caffe's float32 sums drift on large sets.
@@ -10,6 +10,7 @@ import argparse
 
 import numpy as np
 
+from crnn.data.databases import BACKENDS
 from crnn.data.loader import Records
 from crnn.data_tools._convert import flag, run
 from crnn.data_tools._progress import watched
@@ -18,9 +19,9 @@ from crnn.proto.blobs import write_mean
 CHUNK_BYTES = 8 << 20  # of records summed at once
 
 
-def image_mean(source) -> np.ndarray:
+def image_mean(source, backend: str | None = None) -> np.ndarray:
     """float64 [C, H, W], the mean of all records. Raises as `Records` does."""
-    records = Records(source)
+    records = Records(source, backend=backend)
     chunk = max(1, CHUNK_BYTES // int(np.prod(records.shape)))
     items = watched(records.reader.items(), "mean", len(records), each=10_000)
     total = np.zeros(records.shape, np.float64)
@@ -34,11 +35,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="crnn data mean", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    flag(parser, "backend", choices=["lmdb"], default="lmdb", help="only lmdb")
+    flag(parser, "backend", choices=BACKENDS, help="the database's kind (default: what it is)")
     parser.add_argument("database", metavar="DB", help="folder of the database")
     parser.add_argument("mean", metavar="MEAN", nargs="?", help="the .binaryproto to write; none: only print")
     args = parser.parse_args(argv)
-    mean = image_mean(args.database)
+    mean = image_mean(args.database, args.backend)
     if args.mean:
         write_mean(args.mean, mean.astype(np.float32))
         print(f"{args.mean}: the mean of {args.database}, {' x '.join(map(str, mean.shape))}")

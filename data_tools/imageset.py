@@ -1,4 +1,4 @@
-"""Images named in a list become an LMDB: Caffe's convert_imageset.
+"""Images named in a list become an LMDB or LevelDB: Caffe's convert_imageset.
 
 The list has a line `path label` a image; the path may hold spaces and is appended to ROOT. Keys are the
 line's number (after --shuffle) and the path.
@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 
+from crnn.data.databases import BACKENDS  # noqa: F401 (read by _convert)
 from crnn.data_tools import _convert
 from crnn.data_tools._images import Record
 from crnn.data_tools._manifest import digest

@@ -1,4 +1,4 @@
-"""What an LMDB holds: records, shapes, labels, first keys, size, and its converter's manifest if it has one.
+"""What a database holds: records, shapes, labels, first keys, size, and its converter's manifest if any.
 
 Reads every record, but decodes only the first image file.
 
@@ -6,11 +6,10 @@ Reads every record, but decodes only the first image file.
 """
 
 import argparse
-import os
 from collections import Counter
 
+from crnn.data.databases import NAMES, kind, open_database, size
 from crnn.data.datum import decode, parse
-from crnn.data.lmdb_reader import LmdbReader
 from crnn.data_tools._convert import run
 from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._progress import watched
@@ -20,8 +19,8 @@ LABELS = 20  # counted one by one; of more only the extremes are shown
 
 
 def info(path) -> str:
-    """The report. Raises OSError as LmdbReader does, ValueError naming a record that is no Datum."""
-    reader = LmdbReader(path)
+    """The report. Raises OSError as open_database does, ValueError naming a record that is no Datum."""
+    reader = open_database(path)
     kinds, labels, keys = Counter(), Counter(), []
     for key, value in watched(reader.items(), "info", len(reader), each=100_000):
         try:
@@ -32,8 +31,7 @@ def info(path) -> str:
         labels[datum.label] += 1
         if len(keys) < KEYS:
             keys.append(key.decode(errors="replace"))
-    size = os.path.getsize(os.path.join(path, "data.mdb"))
-    rows = [("records", f"{len(reader):,}"), ("size", f"{size:,} bytes")]
+    rows = [("records", f"{len(reader):,}"), ("size", f"{size(path):,} bytes, {NAMES[kind(path)]}")]
     rows += [("shape", f"{kind} ({n:,})") for kind, n in kinds.most_common()]
     if kinds["image files"]:
         shape = decode(next(reader.items())[1])[0].shape

@@ -1,4 +1,4 @@
-"""Label paths: for each record of an LMDB, under its key, the categories of its label, coarse to fine.
+"""Label paths: for each record of a database, under its key, the categories of its label, coarse to fine.
 
 Writes an LMDB of Datums of T x 1 x 1 floats, which a second Data layer reads in step with that of the images:
 the label's path in TREE (see crnn data tree), the end where paths differ in length, and -1 up to T.
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from crnn.data.databases import open_database
 from crnn.data.datum import encode, parse
 from crnn.data.label_tree import LabelTree, read_tree
-from crnn.data.lmdb_reader import LmdbReader
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data_tools._convert import run
 from crnn.data_tools._progress import watched
@@ -28,7 +28,7 @@ def write(database: Path, tree: LabelTree, out: Path, steps: int | None = None, 
     answers: key -> label, for the records that do not have their own.
     """
     sequences = tree.sequences(steps).astype(np.float32)[:, :, None, None]  # [F, T, 1, 1]
-    reader, answers = LmdbReader(database), answers or {}
+    reader, answers = open_database(database), answers or {}
     with LmdbWriter(out) as db:
         for key, value in watched(reader.items(), "paths", len(reader), each=100_000):
             label = answers.get(key.decode("utf-8", "backslashreplace"), parse(value).label)
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="crnn data paths", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("database", metavar="DB", type=Path, help="the LMDB of labelled images")
+    parser.add_argument("database", metavar="DB", type=Path, help="the database of labelled images")
     parser.add_argument("tree", metavar="TREE", type=Path, help="the label tree")
     parser.add_argument("out", metavar="OUT", type=Path, help="the LMDB to write; must not exist")
     parser.add_argument("--steps", type=int, metavar="T", help="the net's steps (default: the tree's)")

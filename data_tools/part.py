@@ -1,4 +1,4 @@
-"""Part of an LMDB: its records from one share of it to another, unchanged, under their keys.
+"""Part of a database, as an LMDB: its records from one share of it to another, unchanged, under their keys.
 
 Of a shuffled database any part is a random one. Shares are of 1; parts that meet have no record in common.
 
@@ -8,7 +8,7 @@ Of a shuffled database any part is a random one. Shares are of 1; parts that mee
 import argparse
 from pathlib import Path
 
-from crnn.data.lmdb_reader import LmdbReader
+from crnn.data.databases import open_database
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data_tools._convert import run
 from crnn.data_tools._progress import watched
@@ -16,7 +16,7 @@ from crnn.data_tools._progress import watched
 
 def write(database: Path, out: Path, first: float, last: float) -> int:
     """Writes `out`; the number of records. Raises ValueError for shares that are none or leave nothing."""
-    reader = LmdbReader(database)
+    reader = open_database(database)
     start, stop = (round(share * len(reader)) for share in (first, last))
     if not 0 <= first < last <= 1 or start == stop:
         raise ValueError(
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="crnn data part", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("database", metavar="DB", type=Path, help="the LMDB")
+    parser.add_argument("database", metavar="DB", type=Path, help="the LMDB or LevelDB")
     parser.add_argument("out", metavar="OUT", type=Path, help="the LMDB to write; must not exist")
     parser.add_argument("first", metavar="FIRST", type=float, help="where it begins, 0 to 1")
     parser.add_argument("last", metavar="LAST", type=float, help="where it ends, 0 to 1")

@@ -1,4 +1,4 @@
-"""Whether an LMDB is as its converter wrote it, and fits to be trained on.
+"""Whether a database is as its converter wrote it, and fits to be trained on.
 
 Reads every record and checks: the file's size and pages, that the records decode and have no negative label;
 and, where crnn's converters wrote it, each record's checksum, and number, labels, shape and mean against the
@@ -18,8 +18,8 @@ import numpy as np
 
 from crnn.data import checksums
 from crnn.data.checksums import checksum, read_checksums
+from crnn.data.databases import open_database
 from crnn.data.datum import decode, parse
-from crnn.data.lmdb_reader import LmdbReader
 from crnn.data_tools._convert import run
 from crnn.data_tools._images import VOID
 from crnn.data_tools._manifest import Tally, digest, read_manifest
@@ -31,8 +31,8 @@ SHOWN = 20  # problems said one by one
 
 
 def verify(path, decoded: bool = True, workers: int | None = None) -> list[str]:
-    """What is wrong with a database, a sentence each. Raises OSError as LmdbReader does."""
-    reader, sums, manifest = LmdbReader(path), read_checksums(path), read_manifest(path) or {}
+    """What is wrong with a database, a sentence each. Raises OSError as open_database does."""
+    reader, sums, manifest = open_database(path), read_checksums(path), read_manifest(path) or {}
     problems, tally = [], Tally(summed=False)
     if not len(reader):
         problems.append("it holds no records")
@@ -147,7 +147,7 @@ def main(argv: list[str]) -> int:
                 if read_manifest(path)
                 else "no manifest: only decoding and labels"
             )
-            print(f"{path}: {len(LmdbReader(path)):,} records are good ({what})")
+            print(f"{path}: {len(open_database(path)):,} records are good ({what})")
             continue
         print("\n  ".join([f"{path}: {len(problems):,} problems", *problems[:SHOWN]]))
         if len(problems) > SHOWN:

@@ -14,7 +14,7 @@ RULES = {
     "crnn.ops": (set(), {"torch"}),
     "crnn.proto": (set(), {"numpy", "google", "grpc_tools", "h5py", "safetensors"}),
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
-    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "cv2", "google"}),
+    "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "plyvel", "cv2", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
     "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy", "safetensors"}),
     "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
@@ -38,6 +38,7 @@ RULES = {
 #: Loaded where a layer or tool needs them, never by `import` of a module that does not.
 NOT_AT_TOP = {
     "crnn.proto": {"h5py"},
+    "crnn.data": {"plyvel"},
     "crnn.layers": {"lmdb", "cv2"},
     "crnn.net": {"safetensors"},
     "crnn.experiments": {"sklearn"},

@@ -1,1 +1,1 @@
-"""From the records of an LMDB to float32 batches: reader, writer, Datum, transformer, loader. No torch."""
+"""From the records of a database to float32 batches: reader, writer, Datum, transformer, loader. No torch."""

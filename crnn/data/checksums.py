@@ -1,7 +1,7 @@
-"""A crc32 for each record of a database, kept beside its data.mdb, where LMDB has no checksum of its own.
+"""A crc32 for each record of a database, kept beside it: LMDB has no checksums of its own.
 
 The file `crc32`: the 8 bytes `crnncrc1`, then for each record in the order of the keys one little-endian
-uint32, zlib's crc32 of the key followed by the value. Caffe and LMDB do not look at it.
+uint32, zlib's crc32 of the key followed by the value. Caffe, LMDB and LevelDB do not look at it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""BatchLoader: an LMDB as an endless sequence of float32 batches, read ahead by one thread.
+"""BatchLoader: a database as an endless sequence of float32 batches, read ahead by one thread.
 
 Caffe: src/caffe/layers/data_layer.cpp. Records come in key order and wrap round; nothing is shuffled here
 (converters shuffle). Unlike Caffe's, the position can be read and set, so that training resumes on the same
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from crnn.data.databases import open_database
 from crnn.data.datum import decode
-from crnn.data.lmdb_reader import LmdbReader
 from crnn.data.transformer import VIEWS, Transformer
 
 
@@ -23,16 +23,17 @@ class Records:
 
     With `label_source`, a database of label maps, a record's label is the map uint8 [1, H, W] of its key.
 
-    Raises OSError as LmdbReader does; ValueError naming the key for a record that cannot be decoded or
-    differs in shape from the first, and for a database without records.
+    Raises OSError and ValueError as `open_database` does; ValueError naming the key for a record that cannot
+    be decoded or differs in shape from the first, and for a database without records.
     """
 
-    def __init__(self, source, color: bool | None = None, label_source: str = ""):
-        self.reader = LmdbReader(source)
+    def __init__(self, source, color: bool | None = None, label_source: str = "", backend: str | None = None):
+        self.reader = open_database(source, backend)
         self.color = color
-        if not len(self.reader):
+        item = next(self.reader.items(), None)
+        if item is None:
             raise ValueError(f"{source} holds no records: convert the data again")
-        first, _ = self._decode(*next(self.reader.items()))
+        first, _ = self._decode(*item)
         self.shape, self.dtype = first.shape, first.dtype
         self.maps = Records(label_source) if label_source else None
         if self.maps and (self.maps.shape != (1, *self.shape[1:]) or self.maps.dtype != np.uint8):
@@ -181,10 +182,19 @@ class BatchLoader(Loader):
     """
 
     def __init__(
-        self, source, batch_size, transform_param, phase, seed=None, rand_skip=0, prefetch=4, label_source=""
+        self,
+        source,
+        batch_size,
+        transform_param,
+        phase,
+        seed=None,
+        rand_skip=0,
+        prefetch=4,
+        label_source="",
+        backend=None,
     ):
         super().__init__(batch_size, seed, prefetch)
-        self.source = Records(source, color_of(transform_param), label_source)
+        self.source = Records(source, color_of(transform_param), label_source, backend)
         self.transformer = Transformer(transform_param, phase, self.source.shape)
         shape = self.transformer.top_shape
         labels = (batch_size, 1, *shape[1:]) if label_source else (batch_size,)
@@ -210,16 +220,16 @@ class BatchLoader(Loader):
 
 def _batches(source: Records, skip: int, transformer: Transformer, batch_size, seed, position):
     """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
-    count = len(source)
-    items = source.endless((skip + position) % count)
+    place = skip + position
+    items = source.endless(place % len(source) if place else 0)  # a LevelDB is slow to say how long it is
     # train_views: every image starts with a view drawn for it and goes one further in each pass, so that ten
     # passes give all its views and a batch holds all kinds.
-    first = np.random.default_rng(seed).integers(VIEWS, size=count) if transformer.views else None
+    first = np.random.default_rng(seed).integers(VIEWS, size=len(source)) if transformer.views else None
     while True:
         images, labels = source.collect(items, batch_size)
         turns = None
         if transformer.views:
-            passes, records = np.divmod(skip + position + np.arange(batch_size), count)
+            passes, records = np.divmod(skip + position + np.arange(batch_size), len(first))
             turns = first[records] + passes
         draw = transformer.draw(batch_size, np.random.default_rng([seed, position]), turns)
         data = transformer.apply(images, draw)

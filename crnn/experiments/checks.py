@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from crnn.data.databases import kind
 from crnn.data.loader import Records
 from crnn.experiments.jobs import KEPT, Job
 from crnn.experiments.spec import Experiment
@@ -89,7 +90,7 @@ def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParamete
 
 def record_shape(path: str, experiment: Experiment) -> tuple[int, ...]:
     """[C, H, W] of a database's records: its first one's, or what the experiment says of one to be made."""
-    if Path(path, "data.mdb").exists():
+    if kind(path):
         return Records(path).shape
     for data in experiment.message.data:
         if path in data.makes and data.record.dim:

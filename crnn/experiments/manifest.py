@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import crnn
-from crnn.data.lmdb_reader import LmdbReader
+from crnn.data.databases import open_database
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
 
@@ -96,7 +96,7 @@ def data_of(net: pb.NetParameter) -> dict[str, dict]:
 @cache
 def database(path: str) -> dict:
     """The number of records and a checksum of them all: its converter's if that left one, else our own."""
-    reader = LmdbReader(path)
+    reader = open_database(path)
     written = Path(path, FILE)
     if written.exists():
         manifest = json.loads(written.read_text(encoding="utf-8"))

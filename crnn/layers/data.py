@@ -33,7 +33,7 @@ def shapes_of(messages) -> list[Shape]:
 
 @register("Data")
 class Data(Source):
-    """Batches of an LMDB of Datum records, in key order, over and over.
+    """Batches of an LMDB or LevelDB of Datum records, in key order, over and over.
 
     top[0]: images [N, C, h, w] after transform_param.    top[1] (optional): labels [N]; with label_source
     their maps [N, 1, h, w].
@@ -46,15 +46,12 @@ class Data(Source):
         super().__init__(param, bottom_shapes)
         p = param.data_param
         if not p.source:
-            raise ValueError("data_param.source is missing: the folder of the LMDB")
-        if p.backend != pb.DataParameter.LMDB:
-            given = "is LEVELDB" if p.HasField("backend") else "is missing (Caffe's default is LEVELDB)"
-            raise ValueError(
-                f"data_param.backend {given}, which is not supported: convert the data, `backend: LMDB`"
-            )
+            raise ValueError("data_param.source is missing: the folder of the database")
         if p.batch_size < 1:
             raise ValueError("data_param.batch_size must be at least 1")
         from crnn.data.loader import BatchLoader  # a net without a Data layer needs no lmdb
+
+        backend = backend_of(p)
 
         self.loader = BatchLoader(
             p.source,
@@ -64,11 +61,25 @@ class Data(Source):
             seed=torch.randint(2**31, ()).item(),  # so torch.manual_seed decides the crops and mirrors too
             rand_skip=p.rand_skip,
             label_source=p.label_source,
+            backend=backend,
         )
         self.top_shapes = [tuple(shape) for shape in self.loader.top_shapes[: len(param.top)]]
 
     def forward(self):
         return self.loader.next()[: len(self.top_shapes)]
+
+
+def backend_of(p) -> str:
+    """The kind of database that a DataParameter asks for. Raises ValueError where another one lies there."""
+    from crnn.data.databases import NAMES, kind
+
+    wanted, found = pb.DataParameter.DB.Name(p.backend), kind(p.source)
+    if found and found != wanted.lower():
+        given = f"is {wanted}" if p.HasField("backend") else "is missing, for which Caffe takes LEVELDB"
+        raise ValueError(
+            f"data_param.backend {given}, but {p.source} is {NAMES[found]}: write `backend: {found.upper()}`"
+        )
+    return wanted.lower()
 
 
 @register("Input")

@@ -1,12 +1,12 @@
 """crnn data: make Caffe's databases and mean images, and look at them.
 
-    crnn data convert DATASET ...   images to LMDBs; crnn data convert --help lists the data sets
-    crnn data mean DB [MEAN]        the mean image of an LMDB (compute_image_mean)
-    crnn data info DB ...           what an LMDB holds
+    crnn data convert DATASET ...   images to databases; crnn data convert --help lists the data sets
+    crnn data mean DB [MEAN]        the mean image of a database (compute_image_mean)
+    crnn data info DB ...           what a database holds
     crnn data verify DB ...         whether it is as it was written, and fits to be trained on
     crnn data tree SOURCE ...       label trees, for nets that say a label a level
-    crnn data paths DB TREE OUT     the labels of an LMDB as paths of a tree, under the same keys
-    crnn data part DB OUT A B       a share of an LMDB
+    crnn data paths DB TREE OUT     the labels of a database as paths of a tree, under the same keys
+    crnn data part DB OUT A B       a share of a database, as an LMDB
 
 Each is also a program in data_tools/.
 """

@@ -33,6 +33,7 @@ REQUIRED = {
 OPTIONAL = {
     "matplotlib": ("matplotlib", "the HTML report", 'pip install "crnn[report]"'),
     "h5py": ("h5py", "HDF5 layers and snapshots", 'pip install "crnn[hdf5]"'),
+    "plyvel": ("plyvel", "LevelDB databases", 'pip install "crnn[leveldb]"'),
     "onnxscript": ("onnxscript", "crnn convert to ONNX", 'pip install "crnn[onnx]"'),
 }
 

@@ -1,4 +1,4 @@
-"""extract_features: stores blobs of a trained net as LMDBs of float Datums, as Caffe's tool does."""
+"""extract_features: stores blobs of a trained net as databases of float Datums, as Caffe's tool does."""
 
 import argparse
 import contextlib
@@ -6,7 +6,8 @@ import os
 
 import torch
 
-from crnn.data.lmdb_writer import LmdbWriter
+from crnn.data.database_writer import DatabaseWriter
+from crnn.data.databases import BACKENDS, engine
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.tools import flags
@@ -33,14 +34,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("databases", metavar="DB[,DB]", type=flags.comma_list, help="one for each blob")
     parser.add_argument("batches", metavar="N", type=int, help="batches to run")
     parser.add_argument(
-        "rest", metavar="[lmdb] [CPU|GPU] [DEVICE_ID]", nargs="*", help="default: lmdb CPU; GPU 0"
+        "rest", metavar="[lmdb|leveldb] [CPU|GPU] [DEVICE_ID]", nargs="*", help="default: lmdb CPU; GPU 0"
     )
     return parser
 
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
-    device = device_of(arguments.rest)
+    backend, device = kind_and_device(arguments.rest)
     if len(arguments.blobs) != len(arguments.databases):
         raise ValueError(
             f"{len(arguments.blobs)} blobs want as many databases, got {len(arguments.databases)}"
@@ -51,35 +52,37 @@ def main(argv: list[str]) -> int:
     for blob in arguments.blobs:
         if blob not in net.shapes:
             raise ValueError(f"{arguments.net} has no blob {blob!r}; it has {', '.join(net.shapes)}")
-    count = extract(net, dict(zip(arguments.blobs, arguments.databases, strict=True)), arguments.batches)
-    for blob, path in zip(arguments.blobs, arguments.databases, strict=True):
+    databases = dict(zip(arguments.blobs, arguments.databases, strict=True))
+    count = extract(net, databases, arguments.batches, backend)
+    for blob, path in databases.items():
         print(f"Extracted features of {count} query images for feature blob {blob} to {path}")
     return 0
 
 
-def device_of(words: list[str]) -> torch.device:
-    """Of Caffe's last arguments: the database's type, then CPU or GPU, then the device's number."""
+def kind_and_device(words: list[str]) -> tuple[str, torch.device]:
+    """Caffe's last arguments: the database's kind, then CPU or GPU and the device's number."""
     words = list(words)
-    kind = words.pop(0).lower() if words and words[0].lower() in ("lmdb", "leveldb") else "lmdb"
-    if kind == "leveldb":
-        raise ValueError("LevelDB is not supported: say lmdb")
+    backend = words.pop(0).lower() if words and words[0].lower() in BACKENDS else "lmdb"
     if not words or words == ["CPU"]:
-        return flags.device(None)
+        return backend, flags.device(None)
     number = words[1].removeprefix("DEVICE_ID=") if len(words) == 2 else "0"
     if words[0] != "GPU" or len(words) > 2 or not number.isdecimal():
         raise ValueError(
-            f"after the number of batches come [lmdb] [CPU|GPU] [DEVICE_ID], got {' '.join(words)}"
+            f"after the number of batches come [lmdb|leveldb] [CPU|GPU] [DEVICE_ID], got {' '.join(words)}"
         )
-    return flags.device(number)
+    return backend, flags.device(number)
 
 
 @torch.no_grad()
-def extract(net: Net, databases: dict[str, str], batches: int) -> int:
+def extract(net: Net, databases: dict[str, str], batches: int, backend: str = "lmdb") -> int:
     """Writes each blob to its database; the number of records."""
     from tqdm import tqdm
 
     with contextlib.ExitStack() as stack:
-        writers = {blob: stack.enter_context(LmdbWriter(path)) for blob, path in databases.items()}
+        writers = {
+            blob: stack.enter_context(DatabaseWriter(path, engine(backend)))
+            for blob, path in databases.items()
+        }
         counts = dict.fromkeys(databases, 0)
         for _ in tqdm(range(batches), unit=" batches", disable=not os.isatty(2), leave=False):
             net()

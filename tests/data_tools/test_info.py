@@ -13,7 +13,7 @@ def test_what_a_database_holds():
     assert info(path).splitlines() == [
         str(path),
         "  records  12",
-        "  size     110,592 bytes",
+        "  size     110,592 bytes, an LMDB",
         "  shape    3 x 48 x 40 (12)",
         "  labels   0: 4, 1: 4, 2: 4",
         "  key      00000000_astronaut/0.jpg",

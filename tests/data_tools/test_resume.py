@@ -12,7 +12,7 @@ import pytest
 
 from crnn.data.checksums import read_checksums
 from crnn.data.lmdb_reader import LmdbReader
-from crnn.data.lmdb_writer import LmdbWriter
+from crnn.data.lmdb_writer import Lmdb
 from crnn.data_tools import _store, _write, cifar10, imageset
 from crnn.data_tools._manifest import read_manifest
 from crnn.data_tools._store import Store
@@ -33,7 +33,7 @@ def images(photo, unpack, tmp_path):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr("crnn.data.lmdb_writer.COMMIT_RECORDS", BATCH)
+    monkeypatch.setattr("crnn.data.database_writer.COMMIT_RECORDS", BATCH)
     monkeypatch.setattr(_write, "CHUNK", 4)
 
 
@@ -128,7 +128,7 @@ def test_a_stopped_run_of_image_files_goes_on(images, tmp_path, monkeypatch, sma
 def test_records_are_dropped_from_a_database_that_fills_its_map(
     images, tmp_path, monkeypatch, small_batches, line
 ):
-    monkeypatch.setattr(LmdbWriter.__init__, "__defaults__", (1 << 16,))
+    monkeypatch.setattr(Lmdb.__init__, "__defaults__", (1 << 16,))
     flags = ["--resize-width=64", "--resize-height=64"]
     with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk is gone"):
         break_at(patch, line)

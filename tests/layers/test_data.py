@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from crnn.data.datum import encode
+from crnn.data.leveldb_writer import LevelDbWriter
+from crnn.data.lmdb_reader import LmdbReader
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.proto import pb
 
@@ -31,6 +33,34 @@ def test_data_reads_in_order_round_and_round(make, database):
     assert [*labels, *more] == [0, 1, 2, 3, 4, 0]
 
 
+@pytest.mark.parametrize("backend", ["", "backend: LEVELDB"])
+def test_data_reads_a_leveldb_which_is_caffes_default(make, database, tmp_path, backend):
+    with LevelDbWriter(tmp_path / "db") as writer:
+        for key, value in LmdbReader(database).items():
+            writer.put(key, value)
+    want = make(data(database), tops=2)
+    got = make(f'type: "Data" data_param {{ source: "{tmp_path}/db" {backend} batch_size: 3 }}', tops=2)
+    for (x, labels), (y, others) in ((want(), got()) for _ in range(3)):
+        assert x.tobytes() == y.tobytes() and labels.tolist() == others.tolist()
+
+
+def test_data_of_the_other_backend_says_what_to_write(make, database, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"is missing, for which Caffe takes LEVELDB, but .*: write `backend: LMDB`"
+    ):
+        make(f'type: "Data" data_param {{ source: "{database}" batch_size: 3 }}')
+    with pytest.raises(
+        ValueError, match=r"backend is LEVELDB, but .*five_lmdb is an LMDB: write `backend: LMDB`"
+    ):
+        make(f'type: "Data" data_param {{ source: "{database}" batch_size: 3 backend: LEVELDB }}')
+    with LevelDbWriter(tmp_path / "db"):
+        pass
+    with pytest.raises(ValueError, match=r"backend is LMDB, but .* is a LevelDB: write `backend: LEVELDB`"):
+        make(data(tmp_path / "db"))
+    with pytest.raises(OSError, match="nowhere is no LevelDB database: there is no such folder"):
+        make('type: "Data" data_param { source: "nowhere" batch_size: 3 }')
+
+
 def test_data_without_a_label_top(make, database):
     assert make(data(database), tops=1).top_shapes == [(3, 2, 3, 4)]
     assert len(make(data(database), tops=1)()) == 1
@@ -55,11 +85,6 @@ def test_torch_seed_decides_the_random_crops(make, database):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('data_param { source: "x" batch_size: 1 }', "backend is missing .* which is not supported"),
-        (
-            'data_param { source: "x" backend: LEVELDB batch_size: 1 }',
-            "backend is LEVELDB, which is not supported",
-        ),
         ("data_param { backend: LMDB batch_size: 1 }", "source is missing"),
         ('data_param { source: "x" backend: LMDB }', "batch_size must be at least 1"),
     ],

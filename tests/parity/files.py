@@ -1,4 +1,4 @@
-"""Nets that read files: ImageData, WindowData and HDF5Data with every option that draws nothing at random."""
+"""Nets that read files, with every option of their layers that draws nothing at random."""
 
 from itertools import product
 from pathlib import Path
@@ -7,6 +7,9 @@ import cv2
 import h5py
 import numpy as np
 
+from crnn.data.datum import encode
+from crnn.data.leveldb_writer import LevelDbWriter
+from crnn.data.lmdb_writer import LmdbWriter
 from crnn.proto.blobs import write_mean
 
 from .both import Case
@@ -32,6 +35,7 @@ def cases(folder: Path):
     yield from images(folder)
     yield from windows(folder)
     yield from rows(folder)
+    yield from databases(folder)
 
 
 def reads(layer_type: str, text: str, tops: str = "x t", batches: int = 1):
@@ -61,6 +65,23 @@ def windows(folder):
             text += f' context_pad: {context} crop_mode: "{mode}"'
             transform = f"transform_param {{ crop_size: 20 {mean} }}"
             yield reads("WindowData", f"window_data_param {{ {text} }} {transform}")
+
+
+def databases(folder):
+    for writer, backend in (
+        (LmdbWriter, "backend: LMDB"),
+        (LevelDbWriter, "backend: LEVELDB"),
+        (LevelDbWriter, ""),
+    ):
+        source = folder / f"{writer.__name__}{len(backend)}"
+        with writer(source) as db:
+            for i in range(4):
+                image = cv2.imread(f"{folder}/{i} a.png")[:30, :40]
+                db.put(b"%08d_%d a.png" % (i, i), encode(np.ascontiguousarray(image.transpose(2, 0, 1)), i))
+        for batches in (1, 3):
+            text = f'data_param {{ source: "{source}" batch_size: 3 {backend} }}'
+            transform = "transform_param { scale: 0.5 crop_size: 20 mean_value: 3 }"
+            yield reads("Data", f"{text} {transform}", batches=batches)
 
 
 def rows(folder):

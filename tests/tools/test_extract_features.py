@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crnn.data.leveldb_reader import LevelDbReader
 from crnn.data.lmdb_reader import LmdbReader
 from crnn.net.net import Net
 from crnn.proto import pb
@@ -52,14 +53,19 @@ def test_several_blobs_in_one_pass(logged):
     np.testing.assert_allclose(datum.float_data, want[-1].ravel(), rtol=1e-6)
 
 
+def test_a_leveldb_has_the_same_records(logged):
+    for kind in ("lmdb", "leveldb"):
+        assert tool.main([WEIGHTS, "logged_net.prototxt", "fc", f"fc_{kind}", "3", kind]) == 0
+    assert list(LevelDbReader("fc_leveldb").items()) == list(LmdbReader("fc_lmdb").items())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["fc,fc", "a", "1"], "2 blobs want as many databases, got 1"),
         (["fc9", "a", "1"], "has no blob 'fc9'; it has "),
         (["fc", "a", "0"], "at least 1, got 0"),
-        (["fc", "a", "1", "leveldb"], "LevelDB is not supported"),
-        (["fc", "a", "1", "lmdb", "TPU"], r"come \[lmdb\] \[CPU|GPU\] \[DEVICE_ID\], got TPU"),
+        (["fc", "a", "1", "lmdb", "TPU"], r"come \[lmdb\|leveldb\] \[CPU\|GPU\] \[DEVICE_ID\], got TPU"),
     ],
 )
 def test_what_cannot_be_done_is_refused(logged, words, message):
