@@ -147,33 +147,43 @@ def mismatch(target, stored: Mapping, wanted: Set[int]) -> str | None:
     return None
 
 
-def to_message(net):
-    """The NetParameter that Caffe would write: each layer's definition with all its blobs, shared or not."""
+def to_message(net, diffs: bool = False):
+    """The NetParameter that Caffe would write: each layer's definition with all its blobs, shared or not.
+
+    diffs: also each blob's gradient, zeros where it has none.
+    """
     message = pb.NetParameter(name=net.name)
     for node in net.nodes:
         layer = message.layer.add()
         layer.CopyFrom(node.param)
-        for blob in node.layer.blobs:
-            layer.blobs.append(from_array(_values(blob)))
+        for i, blob in enumerate(node.layer.blobs):
+            layer.blobs.append(from_array(_values(blob), _diff(node.layer, i) if diffs else None))
     return message
 
 
-def save(net, path) -> None:
+def save(net, path, diffs: bool = False) -> None:
     """Writes a .caffemodel, or HDF5 where path ends in .h5: whole or not at all."""
     if fspath(path).endswith((".h5", ".hdf5")):
-        save_hdf5(net, path)
+        save_hdf5(net, path, diffs)
     else:
-        write_binary(path, to_message(net))
+        write_binary(path, to_message(net, diffs))
 
 
-def save_hdf5(net, path) -> None:
-    """Writes HDF5 whatever the name; a blob that layers share stands under its owner alone."""
+def save_hdf5(net, path, diffs: bool = False) -> None:
+    """Writes HDF5 whatever the name; a blob that layers share stands under its owner; its diff under all."""
     owned = {(id(param.owner), param.index) for param in net.params}
     blobs = {
         layer.name: {i: _values(b) for i, b in enumerate(layer.blobs) if (id(layer), i) in owned}
         for layer in net.layers
     }
-    hdf5.write_weights(path, blobs)
+    every = {layer.name: {i: _diff(layer, i) for i in range(len(layer.blobs))} for layer in net.layers}
+    hdf5.write_weights(path, blobs, every if diffs else None)
+
+
+def _diff(layer, index: int) -> np.ndarray:
+    grad = layer.blobs.parameter(index).grad
+    blob = layer.blobs[index]
+    return _values(torch.zeros_like(blob) if grad is None else grad.view(blob.shape))
 
 
 def _values(blob: torch.Tensor) -> np.ndarray:

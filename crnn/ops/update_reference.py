@@ -111,9 +111,34 @@ def update(
     scale: float,
 ) -> None:
     """Arguments as `crnn.ops.update`."""
-    g = grads if scale == 1 else torch._foreach_mul(grads, scale)
-    if decay:
-        g = torch._foreach_add(
-            g, torch._foreach_sign(blobs) if regularization == "L1" else blobs, alpha=decay
-        )
+    g = regularised(blobs, grads, decay, regularization, scale)
     RULES[rule].step(blobs, g, history, rate, *numbers)
+
+
+def regularised(blobs, grads, decay: float, regularization: str, scale: float) -> list[Tensor]:
+    """g of the rules: scale grad + decay W, or + decay sign(W)."""
+    g = grads if scale == 1 else torch._foreach_mul(grads, scale)
+    if not decay:
+        return g
+    return torch._foreach_add(g, torch._foreach_sign(blobs) if regularization == "L1" else blobs, alpha=decay)
+
+
+def moves(
+    blobs: list[Tensor],
+    grads: list[Tensor],
+    history: Sequence[list[Tensor]],
+    rule: str,
+    numbers: Sequence[float],
+    rate: float,
+    decay: float,
+    regularization: str,
+    scale: float,
+) -> list[Tensor]:
+    """What `update` would subtract from each blob; nothing is changed. Arguments as `crnn.ops.update`."""
+    g = regularised(blobs, grads, decay, regularization, scale)
+    moved, copies = (
+        [torch.zeros_like(blob) for blob in blobs],
+        [[h.clone() for h in each] for each in history],
+    )
+    RULES[rule].step(moved, g, copies, rate, *numbers)
+    return torch._foreach_neg(moved)

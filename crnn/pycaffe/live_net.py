@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from crnn.net.graph import Node, net_state
+from crnn.net.needs import backward_needs
 from crnn.net.net import PHASES, Net, run
 from crnn.net.problems import read
+from crnn.net.splits import with_splits
 
 from .blob import Blob, ParamBlob
-from .needs import backward_needs
-from .splits import with_splits
 
 SHARES_MEMORY = ("Split", "Flatten", "Reshape")  # whose tops are their bottom, in Caffe too
 

@@ -27,6 +27,7 @@ class LiveLoop(Loop):
         self.on_start: list[Callable[[], None]] = []
         self.on_gradients_ready: list[Callable[[], None]] = []
         super().__init__(param, listeners=[glog.solver_lines], device=mode.device())
+        self.leaves_moves = True  # scripts read the diffs after a step
 
     def clear_diffs(self) -> None:
         self.net.clear_param_diffs()
@@ -49,14 +50,9 @@ class LiveLoop(Loop):
             blob.grad = diff
 
     def update(self, some, rate: float) -> None:
-        """Moves the blobs, and leaves in their diffs what was subtracted, as Caffe does."""
+        """Moves the blobs, as they and their diffs were written."""
         self.net.push()
-        before = [None if self.rule.name == "SGD" else param.blob.detach().clone() for param in some]
         super().update(some, rate)
-        for param, old in zip(some, before, strict=True):
-            if param.blob.grad is None:
-                param.blob.grad = torch.zeros_like(param.blob)
-            param.blob.grad.copy_(param.history[0] if old is None else old - param.blob.detach())
 
 
 class Solver:

@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from crnn.ops import update
+from crnn.ops import update, update_reference
 from crnn.ops.update_reference import RULES
 from crnn.proto import pb
 from crnn.solver.params import Group, Param
@@ -73,17 +74,34 @@ def clip(params: list[Param], limit: float) -> tuple[float, float] | None:
 def apply(groups: list[Group], rule: Rule, param: pb.SolverParameter, rate: float, iteration: int) -> None:
     """Normalises, regularises and applies the accumulated diffs of all groups."""
     for group in groups:
-        update(
-            group.blobs,
-            group.grads(),
-            group.history,
-            rule.name,
-            rule.numbers,
-            rate * group.lr_mult * rule.correction(iteration),
-            param.weight_decay * group.decay_mult,
-            param.regularization_type,
-            1 / param.iter_size,
-        )
+        update(*_arguments(group, rule, param, rate, iteration))
+
+
+@torch.no_grad()
+def moves(
+    groups: list[Group], rule: Rule, param: pb.SolverParameter, rate: float, iteration: int
+) -> list[tuple[Param, Tensor]]:
+    """What `apply` will subtract from each blob: Caffe leaves that in its diff. Nothing is changed."""
+    found = []
+    for group in groups:
+        steps = update_reference.moves(*_arguments(group, rule, param, rate, iteration))
+        found += zip(group.params, steps, strict=True)
+    return found
+
+
+def _arguments(group: Group, rule: Rule, param: pb.SolverParameter, rate: float, iteration: int) -> tuple:
+    """Of the update op."""
+    return (
+        group.blobs,
+        group.grads(),
+        group.history,
+        rule.name,
+        rule.numbers,
+        rate * group.lr_mult * rule.correction(iteration),
+        param.weight_decay * group.decay_mult,
+        param.regularization_type,
+        1 / param.iter_size,
+    )
 
 
 class Uncorrected:

@@ -62,7 +62,7 @@ def save(solver) -> str:
     kind, end, line = ("HDF5", ".h5", 474) if in_hdf5 else ("binary proto", "", 464)
     model, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
     solver.note(f"solver.cpp:{line}", f"Snapshotting to {kind} file {model}", shown=True)
-    weights.save(solver.net, model)
+    weights.save(solver.net, model, solver.param.snapshot_diff)
     solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
     state = pb.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))

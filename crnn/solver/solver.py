@@ -68,6 +68,7 @@ class Solver:
             raise ValueError(f"{getattr(source, 'name', 'solver')}: {error}") from None
         if self.param.snapshot:
             snapshot.probe(self.param.snapshot_prefix, 0)
+        self.leaves_moves = self.param.snapshot_diff
         self.seed = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
         torch.manual_seed(self.seed)
         self._build_nets()
@@ -229,7 +230,7 @@ class Solver:
         self._since, self._displayed = (0, 0), now
 
     def update(self, some: list[params.Param], rate: float) -> None:
-        """Moves `some` of the parameters by their diffs."""
+        """Moves `some` of the parameters by their diffs; with `leaves_moves` these become the moves."""
         limit = self.param.clip_gradients
         clipped = sgd.clip(some, limit) if limit >= 0 else None
         if clipped:
@@ -238,7 +239,14 @@ class Solver:
                 f"Gradient clipping: scaling down gradients (L2 norm {clipped[0]:g} > {limit:g}) "
                 f"by scale factor {clipped[1]:g}",
             )
-        sgd.apply(params.group(some), self.rule, self.param, rate, self.iter)
+        groups = params.group(some)
+        moves = sgd.moves(groups, self.rule, self.param, rate, self.iter) if self.leaves_moves else []
+        sgd.apply(groups, self.rule, self.param, rate, self.iter)
+        for param, move in moves:
+            if param.blob.grad is None:
+                param.blob.grad = move
+            else:
+                param.blob.grad.copy_(move)  # its memory may be an array of the caller's
 
     @property
     def smoothed_loss(self) -> float:
@@ -308,9 +316,8 @@ def check(param: pb.SolverParameter) -> None:
             raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
     if param.snapshot_format == pb.SolverParameter.HDF5:
         hdf5.h5py()  # missing: now, not at the first snapshot
-    for field in ("snapshot_diff", "debug_info"):
-        if getattr(param, field):
-            raise ValueError(f"{field} is not supported; remove it")
+    if param.debug_info:
+        raise ValueError("debug_info is not supported; remove it")
     if param.window_update not in KINDS:
         raise ValueError(f"unknown window_update {param.window_update!r}; known: {', '.join(KINDS)}")
     if param.window_update == "sequential" and param.iter_size > 1:
