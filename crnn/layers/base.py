@@ -58,6 +58,7 @@ class Blobs(nn.ParameterList):
     def __init__(self):
         super().__init__()
         self.shapes: dict[int, Shape] = {}
+        self.taken: list[Tensor] | None = None  # what the layer is to read instead, in its shapes
 
     def parameter(self, index: int) -> nn.Parameter:
         """What the solver updates: the owner, in the owner's shape."""
@@ -71,6 +72,8 @@ class Blobs(nn.ParameterList):
             self.shapes[index] = shape
 
     def __getitem__(self, index):
+        if self.taken is not None:
+            return self.taken[index]
         blob = super().__getitem__(index)
         return blob.view(self.shapes[index]) if index in self.shapes else blob
 

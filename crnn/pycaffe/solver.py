@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
+from crnn.net import debug_info
 from crnn.proto.upgrade import read_solver
 from crnn.solver import lr_policy
 from crnn.solver.solver import Solver as Loop
@@ -26,11 +27,32 @@ class LiveLoop(Loop):
     def __init__(self, param):
         self.on_start: list[Callable[[], None]] = []
         self.on_gradients_ready: list[Callable[[], None]] = []
+        self._told_of: dict[LiveNet, bool] = {}  # nets of debug_info, and whether it is on now
         super().__init__(param, listeners=[glog.solver_lines], device=mode.device())
         self.leaves_moves = True  # scripts read the diffs after a step
 
     def clear_diffs(self) -> None:
         self.net.clear_param_diffs()
+
+    def debug(self, net: LiveNet, on: bool) -> None:
+        if on and net not in self._told_of:
+            net.callbacks["after_forward"].append(partial(self._say_forward, net))
+            net.callbacks["after_backward"].append(partial(self._say_backward, net))
+        self._told_of[net] = on
+
+    def _say_forward(self, net: LiveNet, i: int) -> None:
+        if self._told_of[net]:
+            tops = {name: net.live[name].values() for name in net.nodes[i].tops}
+            for line in debug_info.forward_lines(net.nodes[i], tops):
+                self.note(*line)
+
+    def _say_backward(self, net: LiveNet, i: int) -> None:
+        if self._told_of[net]:
+            node = net.nodes[i]
+            bottoms = [net.live[name].slopes() for name in node.bottoms]
+            params = [node.layer.blobs.parameter(k).grad for k in range(len(node.layer.blobs))]
+            for line in debug_info.backward_lines(node, net.needs[i], bottoms, params):
+                self.note(*line)
 
     def _accumulate(self, feeds, rate):
         for callback in self.on_start:
@@ -46,6 +68,8 @@ class LiveLoop(Loop):
         others = [param.blob for param in self.params if id(param.blob) not in wanted]
         diffs = [None if blob.grad is None else blob.grad.clone() for blob in others]
         self.net.backward_layers(len(self.net.nodes) - 1, 0)
+        if self._told_of[self.net]:
+            self.note(*debug_info.total_line(self.net), severity="E")
         for blob, diff in zip(others, diffs, strict=True):
             blob.grad = diff
 

@@ -19,6 +19,7 @@ class Note:
     where: str  # "solver.cpp:464"
     text: str
     shown: bool = False  # also to who watches a progress bar
+    severity: str = "I"  # glog's letter
 
 
 @dataclass(frozen=True)

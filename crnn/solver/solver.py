@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crnn.net import weights
+from crnn.net.debug_info import DebugNet
 from crnn.net.net import Net
 from crnn.proto import hdf5, pb
 from crnn.proto.text import Document, dump
@@ -81,8 +82,11 @@ class Solver:
 
     def _build_nets(self) -> None:
         self.note("solver.cpp:45", f"Initializing solver from parameters: \n{dump(self.param)}")
-        self.net = nets.train_net(self.param, self.note, self.net_type).to(self.device)
+        kind = DebugNet if self.param.debug_info and self.net_type is Net else self.net_type
+        self.net = nets.train_net(self.param, self.note, kind).to(self.device)
         self.test_nets = [net.to(self.device) for net in nets.test_nets(self.param, self.net, self.note)]
+        for net in self.test_nets:
+            self.debug(net, self.param.debug_info)
         for path in (path for entry in self.param.weights for path in entry.split(",") if path):
             self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
             self.note("weights.py", str(weights.load(self.net, path)), shown=True)
@@ -91,9 +95,17 @@ class Solver:
         self.windows = None if kind == "accumulate" else Windows(self.net, kind)
         self.note("solver.cpp:57", "Solver scaffolding done.")
 
-    def note(self, where: str, text: str, shown: bool = False) -> None:
+    def note(self, where: str, text: str, shown: bool = False, severity: str = "I") -> None:
         """Tells the listeners a line in Caffe's words."""
-        self._emit(Note(where, text, shown))
+        self._emit(Note(where, text, shown, severity))
+
+    def debug(self, net: Net, on: bool) -> None:
+        """Whether a net tells of its blobs: debug_info."""
+        if isinstance(net, DebugNet):
+            net.say = self._said if on else None
+
+    def _said(self, where: str, text: str, severity: str) -> None:
+        self.note(where, text, severity=severity)
 
     def _emit(self, event: Event) -> None:
         for listener in self.listeners:
@@ -157,9 +169,10 @@ class Solver:
     def _iterate(self, feeds: Iterable[Mapping[str, Tensor]]) -> None:
         """Forward and backward iter_size times, display, update."""
         rate, step = lr_policy.rate(self.param, self.iter, self.current_step)
+        displayed = _due(self.iter, self.param.display)
+        self.debug(self.net, self.param.debug_info and displayed)
         outputs, images = self._accumulate(feeds, rate)
         self._emit(Stepped(self.iter, self.smoothed_loss, images))
-        displayed = _due(self.iter, self.param.display)
         if displayed:
             self._display(rate, outputs)
         if self.param.lr_policy == "multistep" and step != self.current_step:
@@ -210,6 +223,8 @@ class Solver:
             )
         if loss.requires_grad:
             loss.backward(inputs=inputs)
+        if isinstance(self.net, DebugNet):
+            self.net.say_backward()
 
     def _display(self, rate: float, outputs: Mapping[str, Tensor]) -> None:
         now = time.monotonic()
@@ -316,8 +331,6 @@ def check(param: pb.SolverParameter) -> None:
             raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
     if param.snapshot_format == pb.SolverParameter.HDF5:
         hdf5.h5py()  # missing: now, not at the first snapshot
-    if param.debug_info:
-        raise ValueError("debug_info is not supported; remove it")
     if param.window_update not in KINDS:
         raise ValueError(f"unknown window_update {param.window_update!r}; known: {', '.join(KINDS)}")
     if param.window_update == "sequential" and param.iter_size > 1:

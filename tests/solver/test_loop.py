@@ -196,7 +196,6 @@ def test_clipping_is_told():
         ('lr_policy: "fixed" net: "a" train_net: "b"', "it has net and train_net"),
         ('lr_policy: "fixed" iter_size: 0', "iter_size must be at least 1, got 0"),
         ('lr_policy: "stepped" net: "a"', "unknown lr_policy 'stepped'; did you mean 'step'"),
-        ('lr_policy: "fixed" net: "a" debug_info: true', "debug_info is not supported; remove it"),
         ('lr_policy: "fixed" net: "a" window_update: "twice"', "unknown window_update 'twice'; known: accum"),
         ('lr_policy: "fixed" net: "a" window_update: "sequential" iter_size: 2', "needs iter_size 1"),
         ('lr_policy: "fixed" net: "nowhere.prototxt"', "nowhere.prototxt"),
