@@ -34,7 +34,7 @@ $(VENV)/.built: $(VENV)/.torch $(SOURCES)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.built
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[dev]"
+	CRNN_BUILD=none $(PIP) install -q -c constraints.txt --no-build-isolation -e ".[dev]"  # compiled by .built
 	@touch $@
 
 demo: $(VENV)/.built
