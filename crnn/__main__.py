@@ -83,8 +83,15 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("CRNN_TRACEBACK"):
             raise
-        print(f"crnn {argv[0]}: {error}", file=sys.stderr)
+        print(f"crnn {argv[0]}: {said(error)}", file=sys.stderr)
         return 1
+
+
+def said(error: Exception) -> str:
+    """The error in a sentence; what the system says of a file begins with the file."""
+    if isinstance(error, OSError) and error.errno and error.filename:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 if __name__ == "__main__":

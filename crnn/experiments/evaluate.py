@@ -162,7 +162,10 @@ def data_node(net: Net) -> Node:
     """The one layer of the net that reads a database."""
     nodes = [node for node in net.nodes if hasattr(getattr(node.layer, "loader", None), "records")]
     if len(nodes) != 1:
-        raise ValueError(f"net {net.name!r} must have one Data layer in phase TEST, it has {len(nodes)}")
+        cure = "" if nodes else ": give its train_val, not its deploy"
+        raise ValueError(
+            f"net {net.name!r} must have one Data layer in phase TEST, it has {len(nodes)}{cure}"
+        )
     return nodes[0]
 
 

@@ -3,6 +3,8 @@
 Caffe: src/caffe/layers/{data,input,dummy_data,memory_data}_layer.cpp. Those that read files: file_data.py.
 """
 
+import os
+
 import torch
 
 from crnn.proto import pb
@@ -70,9 +72,17 @@ class Data(Source):
 
 
 def backend_of(p) -> str:
-    """The kind of database that a DataParameter asks for. Raises ValueError where another one lies there."""
+    """The kind of database that a DataParameter asks for.
+
+    Raises OSError where nothing lies at its source, ValueError where it is a database of the other kind.
+    """
     from crnn.data.databases import NAMES, kind
 
+    if not os.path.exists(p.source):
+        raise FileNotFoundError(
+            f"there is no database {p.source} (paths in a prototxt count from the working directory); "
+            "without its data a trained net runs by its deploy prototxt"
+        )
     wanted, found = pb.DataParameter.DB.Name(p.backend), kind(p.source)
     if found and found != wanted.lower():
         given = f"is {wanted}" if p.HasField("backend") else "is missing, for which Caffe takes LEVELDB"
@@ -94,7 +104,9 @@ class Input(Source):
         self.usage = ", ".join(f"{top}=..." for top in param.top)
 
     def forward(self):
-        raise ValueError(f"has no data of its own: call net({self.usage})")
+        raise ValueError(
+            f"has no data of its own: call net({self.usage}), or give the train_val, which has Data layers"
+        )
 
 
 @register("DummyData")

@@ -1,13 +1,16 @@
 """Prototxt <-> message. Every problem of a text is found and reported at once, with file, line and column."""
 
 import os
+import re
 
 from google.protobuf import text_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from crnn.proto import messages as pb
 from crnn.proto import sniff
 from crnn.proto.lexer import Source
-from crnn.proto.parser import Parser, Path
+from crnn.proto.parser import MAX_PROBLEMS, Parser, Path
 
 MAX_BYTES = 64 << 20
 
@@ -76,10 +79,31 @@ def parse(text: str, message_type: type[Message], name: str = "<text>") -> Docum
     parser, message = Parser(source), message_type()
     parser.read(message)
     document = Document(message, source, parser.places)
+    if _is_of(_TWIN.get(message_type.DESCRIPTOR), message, parser.problems):
+        raise PrototxtError([f"{source.name}: {_SWAPPED[message_type.DESCRIPTOR]}"])
     if parser.problems:
         found = sorted(dict.fromkeys(parser.problems), key=lambda problem: problem.start)
         raise PrototxtError([f"{source.at(start)}: {text}" for start, text in found], document)
     return document
+
+
+_NET, _SOLVER = pb.NetParameter.DESCRIPTOR, pb.SolverParameter.DESCRIPTOR
+_TWIN = {_NET: _SOLVER, _SOLVER: _NET}
+_SWAPPED = {
+    _NET: "this is a solver's prototxt, not a net's: give the file that its `net` names",
+    _SOLVER: "this is a net's prototxt, not a solver's: give the solver whose `net` names it",
+}
+
+
+def _is_of(other: Descriptor | None, message: Message, problems: list) -> bool:
+    """Whether a text is of message type `other`: that has every field which message has not."""
+    if other is None or not problems:
+        return False
+    unknown = re.compile(rf"unknown field '(\w+)' of {message.DESCRIPTOR.name}\b")
+    named = [unknown.match(problem.text) for problem in problems[: MAX_PROBLEMS - 1]]
+    return all(found and found[1] in other.fields_by_name for found in named) and all(
+        field.name in other.fields_by_name for field, _ in message.ListFields()
+    )
 
 
 def dump(message: Message) -> str:

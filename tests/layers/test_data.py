@@ -57,7 +57,7 @@ def test_data_of_the_other_backend_says_what_to_write(make, database, tmp_path):
         pass
     with pytest.raises(ValueError, match=r"backend is LMDB, but .* is a LevelDB: write `backend: LEVELDB`"):
         make(data(tmp_path / "db"))
-    with pytest.raises(OSError, match="nowhere is no LevelDB database: there is no such folder"):
+    with pytest.raises(OSError, match=r"there is no database nowhere \(paths .*runs by its deploy prototxt"):
         make('type: "Data" data_param { source: "nowhere" batch_size: 3 }')
 
 

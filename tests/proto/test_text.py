@@ -231,6 +231,10 @@ layer { bottom: data }
     [
         ("permute_param { order: 0 }", "a fork of Caffe has it (SSD, weiliu89/caffe)"),
         ("bn_param { bn_mode: LEARN }", "a fork of Caffe has it (SegNet, alexgkendall/caffe-segnet; PSPNet"),
+        ("quantization_param { }", "a fork of Caffe has it (Ristretto, pmgysel/caffe; intel/caffe)"),
+        ("mat_write_param { prefix: 'a' }", "a fork of Caffe has it (DeepLab v2, xmyqsh/deeplab-v2)"),
+        ("convolution_param { hole: 2 }", "a fork of Caffe has it (DeepLab, TheLegendAli/DeepLab-Context)"),
+        ("forward_math: FLOAT16", "a fork of Caffe has it (NVIDIA/caffe)"),
         (
             "dropout_ratio: 0.5",
             "unknown field 'dropout_ratio' of LayerParameter; it belongs in dropout_param",
@@ -270,6 +274,22 @@ layer { bottom: data }
 )
 def test_each_mistake_is_named(text, says):
     assert any(says in problem for problem in problems(f"layer {{ {text} }}"))
+
+
+@pytest.mark.parametrize("layers", [1, 3, 500])
+def test_a_net_read_as_a_solver_and_a_solver_read_as_a_net(layers):
+    net = 'name: "n" debug_info: true\n' + "layer { name: 'a' }\n" * layers
+    with pytest.raises(PrototxtError, match=r"^n: this is a net's prototxt, not a solver's: give the solver"):
+        parse(net, pb.SolverParameter, "n")
+    solver = 'net: "n" base_lr: 1 debug_info: true train_state { level: 1 }\n'
+    with pytest.raises(
+        PrototxtError, match=r"^s: this is a solver's prototxt, not a net's: give the file that"
+    ):
+        parse(solver, pb.NetParameter, "s")
+
+
+def test_a_field_of_a_solver_in_a_net_is_a_mistake_of_the_net():
+    assert problems("layer { }\nbase_lr: 1") == ["net.prototxt:2:1: unknown field 'base_lr' of NetParameter"]
 
 
 def test_a_stray_bracket():
