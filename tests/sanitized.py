@@ -45,7 +45,8 @@ def main() -> int:
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
     tests = sys.argv[1:] or ["tests/ops", "tests/cuda"]
-    options = ["--timeout=0", "-p", "tests.sanitized", "-p", "no:cacheprovider"]  # they compile for minutes
+    options = ["--timeout=0", "--capture=sys"]  # they compile for minutes; a fault's stack goes to stderr
+    options += ["-p", "tests.sanitized", "-p", "no:cacheprovider"]
     pytest = [sys.executable, "-m", "pytest", *options, *tests]
     return subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode
 

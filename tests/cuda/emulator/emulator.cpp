@@ -32,7 +32,7 @@ Block::Block(const char* kernel, const Grid& grid, const std::function<void()>& 
 void Block::begin(int x, int y) {
   place_ = {0, x, y, grid_.threads, int(grid_.x)};
   at_barrier_ = at_cluster_barrier_ = done_ = 0, epoch_ = 0;
-  std::memset(shared_.data(), 0xFF, shared_.size());  // NaN in every type
+  std::fill(shared_.begin(), shared_.end(), (unsigned char)0xFF);  // NaN in every type
   shadow_.reset();
   for (Warp& w : warps_) w = {~0u, 0, nullptr, {}, 0};
   for (int t = 0; t < grid_.threads; ++t) {
