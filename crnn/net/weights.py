@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from crnn.proto import hdf5, pb
-from crnn.proto.blobs import from_array, read_layers, shape_equals, shape_of, to_array, write_binary
+from crnn.proto.blobs import from_array, shape_equals, shape_of, to_array, write_binary
+from crnn.proto.stored import StoredBlob, read_layers
 from crnn.proto.tensors import layers_of, read_tensors
 
 
@@ -93,7 +94,7 @@ def _numbered(layers: Iterable) -> Iterable:
 
 
 def _fill(net, stored: Callable[[], Iterable], path: str, report: LoadReport, owners_only=False) -> None:
-    """Copies what a file holds: stored() gives (layer name, {blob's number: array or BlobProto}).
+    """Copies what a file holds: stored() gives (layer name, {blob's number: array, BlobProto or StoredBlob}).
 
     It is asked twice, first for the shapes. owners_only: the file need not have what a layer only shares.
     """
@@ -129,7 +130,10 @@ def _fill(net, stored: Callable[[], Iterable], path: str, report: LoadReport, ow
 
 @torch.no_grad()
 def _copy(blob: torch.Tensor, stored) -> None:
-    values = stored if isinstance(stored, np.ndarray) else to_array(stored)
+    if isinstance(stored, StoredBlob):
+        values = stored.read()
+    else:
+        values = stored if isinstance(stored, np.ndarray) else to_array(stored)
     if values.size and not (math.isfinite(values.min()) and math.isfinite(values.max())):
         raise ValueError("its blobs are not finite; the file is damaged, or its training diverged")
     blob.copy_(torch.from_numpy(values.reshape(blob.shape)))
@@ -141,6 +145,7 @@ def mismatch(target, stored: Mapping, wanted: Set[int]) -> str | None:
         return f"layer {target.name!r}: {len(target.blobs)} blobs, in the file {len(stored)}"
     for index, data in stored.items():
         shape, array = tuple(target.blobs[index].shape), isinstance(data, np.ndarray)
+        data = data.head if isinstance(data, StoredBlob) else data
         if not (data.shape == shape if array else shape_equals(data, shape)):
             there = list(data.shape if array else shape_of(data))
             return f"layer {target.name!r}: blob {index} is {list(shape)}, in the file {there}"

@@ -1,15 +1,14 @@
 """Caffe's binary files and the arrays in them: .caffemodel, .solverstate, .binaryproto.
 
-Memory, for B bytes of values: read_binary peaks at 2 B (the bytes and the message) and keeps B, read_layers
-does so for one layer at a time; to_array adds B; from_array peaks at 2 B beside its array and keeps B; and
-writing adds 2 B. A message holds at most 2 GB less one byte, as in Caffe.
+Memory, for B bytes of values: read_binary peaks at 2 B (the bytes and the message) and keeps B; at 4 B where
+each value has a tag of its own (stored.py does without); to_array adds B; from_array peaks at 2 B beside its
+array and keeps B; writing adds 2 B. A message holds at most 2 GB less one byte, as in Caffe.
 """
 
 import contextlib
 import math
-import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
@@ -92,31 +91,12 @@ def read_binary(path: str | os.PathLike, message_type: type[Message]) -> Message
     path = os.fspath(path)
     with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
-    _check(data, path, message_type)
-    return _parsed(message_type, data, path, message_type)
+    check_kind(data, path, message_type)
+    return parsed(message_type, data, path, message_type)
 
 
-def read_layers(path: str | os.PathLike) -> Iterator[tuple[str, Sequence[Message]]]:
-    """(name, blobs) of each layer of a .caffemodel, whether V0, V1 or of today; one at a time is in memory.
-
-    Raises as read_binary does.
-    """
-    path = os.fspath(path)
-    kinds = {2: pb.V1LayerParameter, 100: pb.LayerParameter}  # `layers` and `layer` of a NetParameter
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        heads = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-        _check(heads, path, pb.NetParameter)
-        for number, wire, start, end in sniff.fields(heads):
-            if number in kinds and wire == 2:
-                file.seek(start)  # what is read through the map would stay in memory
-                layer = _parsed(kinds[number], file.read(end - start), path, pb.NetParameter)
-                layer = layer.layer if number == 2 and layer.HasField("layer") else layer  # V0 is within V1
-                yield layer.name, layer.blobs
-
-
-def _check(data: sniff.Bytes, path: str, message_type: type[Message]) -> None:
-    """Raises ValueError saying what data is if it cannot be a message_type."""
+def check_kind(data: sniff.Bytes, path: str, message_type: type[Message]) -> None:
+    """Raises ValueError saying what the data of file `path` is if it cannot be a message_type."""
     wanted = sniff.BINARY.get(message_type.DESCRIPTOR, f"a binary {message_type.DESCRIPTOR.name}")
     if not data:
         raise ValueError(f"{path}: the file is empty, not {wanted}")
@@ -129,7 +109,8 @@ def _check(data: sniff.Bytes, path: str, message_type: type[Message]) -> None:
         raise ValueError(f"{path}: cut off after {len(data)} bytes of at least {outline.size}; copy it again")
 
 
-def _parsed(kind: type[Message], data: bytes, path: str, message_type: type[Message]) -> Message:
+def parsed(kind: type[Message], data: bytes, path: str, message_type: type[Message]) -> Message:
+    """The message of data, a part of file `path`, which is a message_type. Raises ValueError if damaged."""
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -185,8 +166,12 @@ def put_values(blob: Message, which: str, array: np.ndarray) -> None:
     if values.nbytes > MAX_BYTES:
         raise ValueError(f"an array of shape {array.shape} is more than the 2 GB that a BlobProto holds")
     if values.size:
-        head = _varint(field.number << 3 | 2) + _varint(values.nbytes)
-        blob.MergeFromString(b"".join((head, memoryview(values).cast("B"))))
+        blob.MergeFromString(b"".join((head(field.number, values.nbytes), memoryview(values).cast("B"))))
+
+
+def head(number: int, size: int) -> bytes:
+    """What stands before the `size` bytes of field `number` in wire format."""
+    return _varint(number << 3 | 2) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

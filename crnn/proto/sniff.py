@@ -66,12 +66,11 @@ def outline(data: Bytes) -> Outline | None:
     return Outline(frozenset((number, wire) for number, wire, _, _ in found), size)
 
 
-def fields(data: Bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(number, wire type, start, end) of each outermost field; ends with one of a wire type that is none.
+def fields(data: Bytes, at: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """(number, wire type, start, end) of each field from `at` on; ends with one of a wire type that is none.
 
     The last may end beyond the data: then it is cut off.
     """
-    at = 0
     while at < len(data):
         tag, start = _varint(data, at)
         if tag & 7 == 0:

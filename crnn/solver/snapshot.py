@@ -14,13 +14,13 @@ from crnn.proto import hdf5, pb
 from crnn.proto.blobs import (
     from_array,
     read_binary,
-    read_layers,
     shape_equals,
     shape_of,
     to_array,
     write_binary,
     write_bytes,
 )
+from crnn.proto.stored import read_layers
 
 _PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with the same batches
 
