@@ -102,6 +102,15 @@ class DebugNet(Net):
                 self.say(*line, severity)
 
 
+def as_told(source, say: Callable[..., None], **options) -> Net:
+    """The Net of a prototxt; where that says debug_info, one that tells `say`. Raises as Net."""
+    if not read(source).document.message.debug_info:
+        return Net(source, **options)
+    net = DebugNet(source, **options)
+    net.say = say
+    return net
+
+
 def forward_lines(node: Node, blobs: Mapping[str, Tensor]) -> Iterator[Line]:
     """Of a layer that has run: its tops, those that `blobs` has, and what it learns."""
     head = f"    [Forward] Layer {node.layer.name}, "

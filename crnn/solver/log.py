@@ -32,10 +32,12 @@ class GlogLines:
         self.stream = stream
 
     def __call__(self, event: Event) -> None:
-        severity = event.severity if isinstance(event, Note) else "I"
         for where, text in lines(event):
-            now = datetime.now().strftime("%m%d %H:%M:%S.%f")  # no year: parse_log.py dies of glog 0.6's
-            self.stream.write(f"{severity}{now} {threading.get_native_id():5d} {where}] {text}\n")
+            self.line(where, text, event.severity if isinstance(event, Note) else "I")
+
+    def line(self, where: str, text: str, severity: str = "I") -> None:
+        now = datetime.now().strftime("%m%d %H:%M:%S.%f")  # no year: parse_log.py dies of glog 0.6's
+        self.stream.write(f"{severity}{now} {threading.get_native_id():5d} {where}] {text}\n")
         self.stream.flush()
 
 

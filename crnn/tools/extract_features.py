@@ -3,13 +3,16 @@
 import argparse
 import contextlib
 import os
+import sys
 
 import torch
 
 from crnn.data.database_writer import DatabaseWriter
 from crnn.data.databases import BACKENDS, engine
+from crnn.net import debug_info
 from crnn.net.net import Net
 from crnn.proto import pb
+from crnn.solver.log import GlogLines
 from crnn.tools import flags
 
 EPILOG = """\
@@ -48,7 +51,8 @@ def main(argv: list[str]) -> int:
         )
     if arguments.batches < 1:
         raise ValueError(f"the number of batches must be at least 1, got {arguments.batches}")
-    net = Net(arguments.net, phase="TEST", weights=arguments.weights).to(device)
+    log = GlogLines(sys.stderr)
+    net = debug_info.as_told(arguments.net, log.line, phase="TEST", weights=arguments.weights).to(device)
     for blob in arguments.blobs:
         if blob not in net.shapes:
             raise ValueError(f"{arguments.net} has no blob {blob!r}; it has {', '.join(net.shapes)}")

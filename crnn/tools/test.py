@@ -8,7 +8,7 @@ import torch
 
 from crnn.experiments.evaluate import Evaluation, evaluate
 from crnn.experiments.segment import Segmentation, has_maps, segment
-from crnn.net import weights
+from crnn.net import debug_info, weights
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
@@ -76,13 +76,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
     device = flags.device(arguments.gpu)
-    net = Net(arguments.model, phase="TEST", stages=tuple(arguments.stage), level=arguments.level).to(device)
     log = GlogLines(sys.stderr)
+    options = {"phase": "TEST", "stages": tuple(arguments.stage), "level": arguments.level}
+    exactly = arguments.all or arguments.views > 1
+    net = (
+        Net(arguments.model, **options)
+        if exactly
+        else debug_info.as_told(arguments.model, log.line, **options)
+    )
+    net.to(device)
     log(Note("caffe.cpp:275", flags.device_note(device)))
     report = weights.load(net, ",".join(arguments.weights))
     if report.filled:  # layers without trained weights: the scores mean little
         log(Note("weights.py", str(report)))
-    if arguments.all or arguments.views > 1:
+    if exactly:
         exact(net, arguments)
     elif flag := next((f for f in ("save", "confusion", "crf") if getattr(arguments, f) is not None), None):
         raise ValueError(f"--{flag} is of all records: give --all or --views 10 with it")

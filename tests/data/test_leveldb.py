@@ -7,7 +7,6 @@ import pickle
 import subprocess
 import sys
 
-import plyvel
 import pytest
 
 from crnn.data import leveldb_reader
@@ -20,6 +19,8 @@ from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data.loader import BatchLoader
 from crnn.proto import pb
 from crnn.testing import golden
+
+plyvel = pytest.importorskip("plyvel", reason="needs plyvel: any machine with crnn[leveldb]")
 
 
 @pytest.fixture

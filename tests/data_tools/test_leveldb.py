@@ -2,7 +2,6 @@
 
 import os
 
-import plyvel
 import pytest
 
 from crnn.data.databases import open_database
@@ -16,6 +15,7 @@ from crnn.data_tools.verify import verify
 from crnn.proto.blobs import read_mean
 from crnn.testing import golden
 
+plyvel = pytest.importorskip("plyvel", reason="needs plyvel: any machine with crnn[leveldb]")
 LISTED = [f"{golden('tools/images')}/", str(golden("tools/list.txt"))]
 SIZE = ["--resize_width=40", "--resize_height=48"]
 

@@ -35,6 +35,7 @@ def test_data_reads_in_order_round_and_round(make, database):
 
 @pytest.mark.parametrize("backend", ["", "backend: LEVELDB"])
 def test_data_reads_a_leveldb_which_is_caffes_default(make, database, tmp_path, backend):
+    pytest.importorskip("plyvel", reason="needs plyvel: any machine with crnn[leveldb]")
     with LevelDbWriter(tmp_path / "db") as writer:
         for key, value in LmdbReader(database).items():
             writer.put(key, value)
@@ -45,6 +46,7 @@ def test_data_reads_a_leveldb_which_is_caffes_default(make, database, tmp_path, 
 
 
 def test_data_of_the_other_backend_says_what_to_write(make, database, tmp_path):
+    pytest.importorskip("plyvel", reason="needs plyvel: any machine with crnn[leveldb]")
     with pytest.raises(
         ValueError, match=r"is missing, for which Caffe takes LEVELDB, but .*: write `backend: LMDB`"
     ):

@@ -54,6 +54,7 @@ def test_several_blobs_in_one_pass(logged):
 
 
 def test_a_leveldb_has_the_same_records(logged):
+    pytest.importorskip("plyvel", reason="needs plyvel: any machine with crnn[leveldb]")
     for kind in ("lmdb", "leveldb"):
         assert tool.main([WEIGHTS, "logged_net.prototxt", "fc", f"fc_{kind}", "3", kind]) == 0
     assert list(LevelDbReader("fc_leveldb").items()) == list(LmdbReader("fc_lmdb").items())

@@ -86,6 +86,18 @@ def test_untrained_layers_are_told(logged, capsys):
     assert re.search(r"filled +1 +fc_new\n", capsys.readouterr().err)
 
 
+def test_a_net_with_debug_info_tells_of_its_blobs(logged, capsys):
+    Path("loud.prototxt").write_text("debug_info: true\n" + Path("logged_net.prototxt").read_text())
+    said = {}
+    for name in ("logged_net", "loud"):
+        assert command.main(["-model", f"{name}.prototxt", *MODEL[2:], "-iterations", "2"]) == 0
+        said[name] = [line.split("] ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    lines = [text for text in said["loud"] if text.startswith("    [Forward] Layer ")]
+    assert [text for text in said["loud"] if text not in lines] == said["logged_net"]
+    tops = ("data, top blob data", "fc_fc_0_split, top blob fc_fc_0_split_1", "accuracy, top blob accuracy")
+    assert all(sum(f"Layer {top} data: " in text for text in lines) == 2 for top in tops)
+
+
 def test_no_iterations(logged):
     with pytest.raises(ValueError, match="-iterations must be at least 1, got 0"):
         command.main([*MODEL, "-iterations=0"])
