@@ -83,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("CRNN_TRACEBACK"):
             raise
-        print(f"crnn {argv[0]}: {said(error)}", file=sys.stderr)
+        rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
+        print(f"crnn {argv[0]}{rank}: {said(error)}", file=sys.stderr)
         return 1
 
 

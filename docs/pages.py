@@ -19,15 +19,16 @@ LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#)([^)\s]+)\)")
 
 def pages() -> dict[str, str]:
     """Markdown by the dotted name of its page: `systems.crnn` becomes systems/crnn.html."""
-    files = {page_of(path): path for path in [*ROOT.glob("*.md"), *ROOT.glob("prototxt_like/**/README.md")]}
+    written = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("prototxt_like/**/README.md")]
+    files = {page_of(path): path for path in written}
     texts = {name: linked(path, name, files) for name, path in files.items()}
     return {**texts, "commands": command_page(), "layers": layer_page()}
 
 
 def page_of(path: Path) -> str:
-    """README.md -> start, CONTRIBUTING.md -> contributing, prototxt_like/crnn/README.md -> systems.crnn."""
+    """README.md -> start, prototxt_like/crnn/README.md -> systems.crnn."""
     parts = path.relative_to(ROOT).parts
-    if len(parts) > 1:
+    if parts[0] == "prototxt_like":
         return ".".join(["systems", *parts[1:-1]])
     return "start" if path.stem == "README" else path.stem.lower()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crnn.data.loader import Loader, endless
+from crnn.data.loader import Loader, Share, endless
 from crnn.proto.hdf5 import h5py
 
 
@@ -77,18 +77,19 @@ class HDF5Loader(Loader):
         return len(self.files)
 
     def _batches(self):
-        return _batches(self.files, self.shuffle, self.batch_size, self.seed, self.position)
+        place = self.seed, self.position, self.share
+        return _batches(self.files, self.shuffle, self.batch_size, *place)
 
 
-def _batches(files: HDF5Files, shuffle: bool, batch_size: int, seed: int, position: int):
+def _batches(files: HDF5Files, shuffle: bool, batch_size: int, seed: int, position: int, share: Share):
     """(position after it, array, ...) of each batch; no method, so that its thread keeps no loader alive."""
-    rows = _rows(files, shuffle, seed, position)
+    rows = share.of(_rows(files, shuffle, seed, position))
     while True:
         batch = [np.empty((batch_size, *shape), np.float32) for shape in files.shapes]
         for i in range(batch_size):
             for top, value in zip(batch, next(rows), strict=True):
                 top[i] = value
-        position += batch_size
+        position += share.ranks * batch_size
         yield position, *batch
 
 

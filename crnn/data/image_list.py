@@ -81,7 +81,8 @@ class ImageLoader(Loader):
 
     def _batches(self):
         lines = endless(len(self.images), self.shuffle, self.seed, self.skip + self.position)
-        return _batches(self.images, lines, self._transform, self.batch_size, self.seed, self.position)
+        place = self.seed, self.position, self.share
+        return _batches(self.images, self.share.of(lines), self._transform, self.batch_size, *place)
 
 
 class _BySize:
@@ -96,10 +97,11 @@ class _BySize:
         return self.made[shape]
 
 
-def _batches(images, lines, transform, batch_size, seed, position):
+def _batches(images, lines, transform, batch_size, seed, position, share):
     """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
     while True:
-        rng, tops, labels = np.random.default_rng([seed, position]), [], np.empty(batch_size, np.float32)
+        rng = np.random.default_rng([seed, position + share.rank * batch_size])
+        tops, labels = [], np.empty(batch_size, np.float32)
         for i in range(batch_size):
             image, labels[i] = images.read(next(lines))
             tops.append(transform.of(image.shape)(image[None], rng))
@@ -109,5 +111,5 @@ def _batches(images, lines, transform, batch_size, seed, position):
                 f"{images.source}: images of one batch are {sizes[0]} and {sizes[1]}: give new_height and "
                 "new_width, or a crop_size"
             )
-        position += batch_size
+        position += share.ranks * batch_size
         yield position, np.concatenate(tops), labels

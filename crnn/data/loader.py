@@ -5,17 +5,43 @@ Caffe: src/caffe/layers/data_layer.cpp. Records come in key order and wrap round
 batches.
 """
 
+import itertools
 import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from crnn.data.databases import open_database
 from crnn.data.datum import decode
 from crnn.data.transformer import VIEWS, Transformer
+
+
+class Share(NamedTuple):
+    """The records that one of several processes reads: of every ranks * block in a row, the rank-th block.
+
+    With block 1 (Caffe: DataLayer::Skip) they split what would be a batch of ranks * batch_size; with blocks
+    of batch_size they are dealt whole batches.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    block: int = 1
+
+    def of(self, records: Iterable) -> Iterator:
+        return (record for i, record in enumerate(records) if i // self.block % self.ranks == self.rank)
+
+    def drawn_as(self, batch_size: int, position: int) -> tuple[int, int, slice]:
+        """The batch whose random draws ours are a part of: its size, its position, and which are ours."""
+        if self.block == 1:
+            return self.ranks * batch_size, position, slice(self.rank, None, self.ranks)
+        return batch_size, position + self.rank * self.block, slice(None)
+
+
+ALL = Share()
 
 
 class Records:
@@ -88,8 +114,11 @@ class Records:
         if self.maps:
             self.maps.close()
 
-    def endless(self, start: int) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) from record `start` on, round and round."""
+    def endless(self, start: int, share: Share = ALL) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of our share from record `start` on, round and round."""
+        if share.ranks > 1:
+            for i in share.of(itertools.count(start)):
+                yield self.reader.key(i % len(self)), self.reader.read(i % len(self))
         while True:
             yield from self.reader.items(start)
             start = 0
@@ -104,9 +133,10 @@ class Records:
 class Loader:
     """Batches of arrays from `next()`, made ahead by a thread that starts with the first of them.
 
-    What comes next depends on `seed`, `skip` and `position` alone, which a snapshot keeps; `seed` None draws
-    one. A subclass gives `_batches()`, an iterator of (position after the batch, array, ...) that must not
-    hold the loader itself, or its thread would keep it alive.
+    What comes next depends on `seed`, `skip`, `position` and `share` alone. A snapshot keeps the first three,
+    of which `position` counts what all processes were given; `seed` None draws one. A subclass gives
+    `_batches()`, an iterator of (position after the batch, array, ...) that must not hold the loader itself,
+    or its thread would keep it alive.
     """
 
     def __init__(self, batch_size: int, seed: int | None = None, prefetch: int = 4):
@@ -116,6 +146,7 @@ class Loader:
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
         self.position = 0  # records given so far; the first pass starts `skip` records in
         self.skip = 0
+        self.share = ALL
         self._prefetch = max(prefetch, 1)
         self._worker: _Worker | None = None
         self._end_worker = None
@@ -138,6 +169,16 @@ class Loader:
         """Goes on as a loader that has given `position` records."""
         self._stop()
         self.position = position
+
+    def split(self, rank: int, ranks: int) -> None:
+        """Gives every ranks-th record from `rank` on."""
+        self._stop()
+        self.share = Share(rank, ranks)
+
+    def deal(self, rank: int, ranks: int) -> None:
+        """Gives every ranks-th batch from `rank` on."""
+        self._stop()
+        self.share = Share(rank, ranks, self.batch_size)
 
     def close(self) -> None:
         """Ends the thread; a later `next()` goes on where this one stopped."""
@@ -215,27 +256,30 @@ class BatchLoader(Loader):
         self.source.close()
 
     def _batches(self):
-        return _batches(self.source, self.skip, self.transformer, self.batch_size, self.seed, self.position)
+        place = self.skip, self.position, self.share
+        return _batches(self.source, self.transformer, self.batch_size, self.seed, *place)
 
 
-def _batches(source: Records, skip: int, transformer: Transformer, batch_size, seed, position):
+def _batches(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share):
     """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
     place = skip + position
-    items = source.endless(place % len(source) if place else 0)  # a LevelDB is slow to say how long it is
+    # A LevelDB is slow to say how long it is.
+    items = source.endless(place % len(source) if place else 0, share)
     # train_views: every image starts with a view drawn for it and goes one further in each pass, so that ten
     # passes give all its views and a batch holds all kinds.
     first = np.random.default_rng(seed).integers(VIEWS, size=len(source)) if transformer.views else None
     while True:
         images, labels = source.collect(items, batch_size)
+        count, start, ours = share.drawn_as(batch_size, position)
         turns = None
         if transformer.views:
-            passes, records = np.divmod(skip + position + np.arange(batch_size), len(first))
+            passes, records = np.divmod(skip + start + np.arange(count), len(first))
             turns = first[records] + passes
-        draw = transformer.draw(batch_size, np.random.default_rng([seed, position]), turns)
+        draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
         data = transformer.apply(images, draw)
         if source.maps:
             labels = transformer.apply_to_maps(labels, draw)
-        position += batch_size
+        position += share.ranks * batch_size
         yield position, data, labels.astype(np.float32)
 
 

@@ -23,6 +23,9 @@ class Draw(NamedTuple):
     places: list[tuple[bool, int, int]] | None = None
     warps: np.ndarray | None = None
 
+    def of(self, records: slice) -> "Draw":
+        return Draw(*(part if part is None else part[records] for part in self))
+
 
 class Transformer:
     """Turns records [C, H, W] into what the net sees, float32 [C, h, w] (`top_shape`).

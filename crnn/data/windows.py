@@ -152,20 +152,20 @@ class WindowLoader(Loader):
     def _batches(self):
         kinds = [self.windows.background] * (self.batch_size - self._foreground)
         kinds += [self.windows.foreground] * self._foreground
-        return _batches(kinds, self._cut, self.seed, self.position)
+        return _batches(kinds, self._cut, self.seed, self.position, self.share)
 
 
-def _batches(kinds, cut, seed, position):
+def _batches(kinds, cut, seed, position, share):
     """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
     while True:
-        rng = np.random.default_rng([seed, position])
+        rng = np.random.default_rng([seed, position + share.rank * len(kinds)])
         data = np.zeros((len(kinds), 3, cut.crop, cut.crop), np.float32)
         labels = np.empty(len(kinds), np.float32)
         for i, kind in enumerate(kinds):
             window = kind[rng.integers(len(kind))]
             labels[i] = window.label
             cut(window, cut.mirror and bool(rng.integers(2)), data[i])
-        position += len(kinds)
+        position += share.ranks * len(kinds)
         yield position, data, labels
 
 

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import distributed
 
 from crnn.proto import pb
 
@@ -20,6 +21,8 @@ class BatchNorm(Layer):
     mean ← λ mean + μ, variance ← λ variance + m / (m − 1) σ², with λ = moving_average_fraction and m values
     a channel.
     TEST, or `use_global_stats`: mean / factor and variance / factor (0 where factor is 0).
+    `sync`: where several processes train together, the statistics are those of all their batches, which must
+    be of one size.
     """
 
     in_place = True
@@ -28,7 +31,7 @@ class BatchNorm(Layer):
         super().__init__(param, bottom_shapes)
         p, shape = param.batch_norm_param, tuple(bottom_shapes[0])
         self.use_sums = p.use_global_stats if p.HasField("use_global_stats") else not self.train_phase
-        self.fraction, self.eps = p.moving_average_fraction, p.eps
+        self.fraction, self.eps, self.sync = p.moving_average_fraction, p.eps, p.sync
         self.channels = shape[1] if len(shape) > 1 else 1
         for size in (self.channels, self.channels, 1):
             self.add_blob((size,), learnable=False)
@@ -42,6 +45,8 @@ class BatchNorm(Layer):
             mean, variance, factor = self.blobs
             share = torch.where(factor == 0, 0, 1 / factor)
             y = F.batch_norm(images, mean * share, variance * share, eps=self.eps)
+        elif self.sync and distributed.is_available() and distributed.is_initialized():
+            y = self.over_all_processes(images)
         else:
             # With momentum 1 torch leaves the batch's own mean and m / (m - 1) σ² in the two buffers.
             mean, variance = images.new_zeros(2, self.channels)
@@ -54,10 +59,25 @@ class BatchNorm(Layer):
                 )
         return (y.reshape(x.shape),)
 
+    def over_all_processes(self, images):
+        shape, axes = (1, -1, *[1] * (images.dim() - 2)), [i for i in range(images.dim()) if i != 1]
+        mean = mean_of_all(images.mean(axes))
+        variance = mean_of_all((images - mean.reshape(shape)).square().mean(axes))
+        count = images.numel() // self.channels * distributed.get_world_size()
+        self.move_sums(mean, variance * (count / (count - 1) if count > 1 else 0))
+        return (images - mean.reshape(shape)) * (variance + self.eps).rsqrt().reshape(shape)
+
     @torch.no_grad()
     def move_sums(self, mean, variance):
         for blob, batch in zip(self.blobs, (mean, variance, 1), strict=True):
             blob.mul_(self.fraction).add_(batch)
+
+
+def mean_of_all(values):
+    """The mean over the processes of what each has, with its gradient."""
+    from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+
+    return all_reduce(values.contiguous()) / distributed.get_world_size()
 
 
 class Broadcast(Layer):

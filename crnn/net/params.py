@@ -18,6 +18,7 @@ class Param:
     lr_mult: float | None  # None while no sharer has stated it
     decay_mult: float | None
     uses: int = 1  # layers that share it, each unrolled step of a recurrent layer counted
+    statistics: bool = False  # what the layer's own forward moves, as BatchNorm's sums
 
     @property
     def layer(self) -> str:
@@ -47,10 +48,12 @@ class Sharing:
                 self.share(layer, index, spec, owner)
                 continue
             lr_mult = spec.lr_mult if spec.HasField("lr_mult") else None
-            if not layer.blobs[index].requires_grad:
-                lr_mult = 0.0  # statistics, as BatchNorm's: no solver may touch them
+            statistics = not layer.blobs[index].requires_grad
+            if statistics:
+                lr_mult = 0.0  # no solver may touch them
             decay_mult = spec.decay_mult if spec.HasField("decay_mult") else None
-            param = Param(layer, index, spec.name, lr_mult, decay_mult, layer.uses(index))
+            uses = layer.uses(index)
+            param = Param(layer, index, spec.name, lr_mult, decay_mult, uses, statistics)
             self.params.append(param)
             if spec.name:
                 self.owners[spec.name] = param

@@ -8,14 +8,16 @@ EFFECTS = ("stop", "snapshot", "none")
 class Signals:
     """While entered: SIGINT has `sigint`'s effect, SIGHUP has `sighup`'s, SIGTERM stops.
 
-    A second SIGINT or SIGTERM after one that stops acts as if nothing had been set up.
+    A second SIGINT or SIGTERM after one that stops acts as if nothing had been set up, unless `patient`:
+    a launcher hands on what its processes got already, and ends those that take too long itself.
     Only the main thread of a program can enter it (a rule of Python).
     """
 
-    def __init__(self, sigint: str = "stop", sighup: str = "snapshot"):
+    def __init__(self, sigint: str = "stop", sighup: str = "snapshot", patient: bool = False):
         for flag, effect in (("sigint_effect", sigint), ("sighup_effect", sighup)):
             if effect not in EFFECTS:
                 raise ValueError(f"{flag} is one of {', '.join(EFFECTS)}, got {effect!r}")
+        self._patient = patient
         self._effects = {signal.SIGINT: sigint, signal.SIGTERM: "stop", signal.SIGHUP: sighup}
         self._before: dict[int, object] = {}
         self._requests: list[str] = []
@@ -33,6 +35,7 @@ class Signals:
         effect = self._effects[number]
         if effect == "stop":
             self.stopped_by = number
+        if effect == "stop" and not self._patient:
             signal.signal(number, self._before[number])
         if effect != "none":
             self._requests.append(effect)

@@ -56,11 +56,13 @@ def save(solver) -> str:
                 f"{param.name} is not finite after iteration {solver.iter - 1}, so no snapshot was written; "
                 f"{solver.last_good()}"
             )
-    probe(solver.param.snapshot_prefix, solver.iter)
     stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
     in_hdf5 = solver.param.snapshot_format == pb.SolverParameter.HDF5
     kind, end, line = ("HDF5", ".h5", 474) if in_hdf5 else ("binary proto", "", 464)
     model, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+    if solver.ranks.rank > 0:
+        return path
+    probe(solver.param.snapshot_prefix, solver.iter)
     solver.note(f"solver.cpp:{line}", f"Snapshotting to {kind} file {model}", shown=True)
     weights.save(solver.net, model, solver.param.snapshot_diff)
     solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
@@ -74,9 +76,7 @@ def save(solver) -> str:
             {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
             for net in _nets(solver)
         ],
-        "states": [
-            {layer.name: layer.carried.tolist() for layer in _recurrent(net)} for net in _nets(solver)
-        ],
+        "states": [{layer.name: layer.carried.tolist() for layer in recurrent(net)} for net in _nets(solver)],
         "sha256": {os.path.basename(file): weights.sha256(file) for file in (model, path)},
     }
     write_bytes(f"{stem}.resume.json", json.dumps(resume, indent=1).encode())
@@ -109,7 +109,7 @@ def restore(solver, path: str) -> str:
                 setattr(layer.loader, key, value)
             layer.loader.seek(layer.loader.position)
     for net, states in zip(_nets(solver), resume.get("states", []), strict=False):
-        for layer in _recurrent(net):
+        for layer in recurrent(net):
             layer.carried = layer.carried.new_tensor(states[layer.name])
     return path
 
@@ -128,7 +128,7 @@ def _readers(net):
     return [layer for layer in net.layers if hasattr(layer, "loader")]
 
 
-def _recurrent(net):
+def recurrent(net):
     """The layers that hand a state from batch to batch (RNN, LSTM)."""
     return [layer for layer in net.layers if hasattr(layer, "carried")]
 

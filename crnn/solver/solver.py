@@ -1,20 +1,18 @@
 """The training loop, in Caffe's order (Caffe: src/caffe/solver.cpp, Solver::Step and Solver::Solve)."""
 
-import itertools
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from crnn.net import weights
 from crnn.net.debug_info import DebugNet
 from crnn.net.net import Net
-from crnn.proto import hdf5, pb
+from crnn.proto import pb
 from crnn.proto.text import Document, dump
 from crnn.proto.upgrade import read_solver
 from crnn.solver import adaptive, lr_policy, nets, params, sgd, snapshot  # noqa: F401 (adaptive registers its types)
@@ -30,9 +28,10 @@ from crnn.solver.events import (
     Stepped,
     outputs_of,
 )
-from crnn.solver.windows import KINDS, Windows
-
-Feed = Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
+from crnn.solver.ranks import Ranks, loaders
+from crnn.solver.schedule import Feed, check, due, each_pass, seed_of
+from crnn.solver.scores import Scores
+from crnn.solver.windows import Windows
 
 
 class Solver:
@@ -45,6 +44,9 @@ class Solver:
 
     Torch's generator is seeded by (seed, i) before iteration i, so that a resumed run draws what the unbroken
     one does; the seed is random_seed, or drawn anew if that is negative.
+
+    In a process group each process has a Solver of the same text: it reads its records of each train batch
+    and its batches of each test, gradients, losses and scores are those of all, and rank 0 writes.
 
     Raises ValueError or PrototxtError for a solver or net that cannot be built.
     """
@@ -67,10 +69,12 @@ class Solver:
             self.rule = sgd.build(self.param)
         except ValueError as error:
             raise ValueError(f"{getattr(source, 'name', 'solver')}: {error}") from None
+        self.ranks = Ranks()
         if self.param.snapshot:
-            snapshot.probe(self.param.snapshot_prefix, 0)
+            self._probe(0)
         self.leaves_moves = self.param.snapshot_diff
-        self.seed = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
+        drawn = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
+        self.seed = self.ranks.of_first(drawn)
         torch.manual_seed(self.seed)
         self._build_nets()
         self.iter = self.current_step = 0
@@ -92,8 +96,26 @@ class Solver:
             self.note("weights.py", str(weights.load(self.net, path)), shown=True)
         self.params = params.collect(self.net, self.rule.histories, self.param.legacy_shared_decay)
         kind = self.param.window_update
+        if kind != "accumulate" and self.ranks.count > 1:
+            raise ValueError(f'window_update: "{kind}" trains in one process; there are {self.ranks.count}')
         self.windows = None if kind == "accumulate" else Windows(self.net, kind)
+        if self.ranks.count > 1:
+            self._share_work()
+        self.run = self.ranks.wrap(self.net)  # as self.net, with the gradients of all processes
         self.note("solver.cpp:57", "Solver scaffolding done.")
+
+    def _share_work(self) -> None:
+        self.ranks.split(self.net)
+        for net in self.test_nets:
+            if not snapshot.recurrent(net):  # those hand a state from batch to batch
+                self.ranks.deal(net)
+        count, sizes = self.ranks.count, {loader.batch_size for loader in loaders(self.net)}
+        batches = "".join(f", {n * count} images a batch ({n} each)" for n in sorted(sizes))
+        self.note("parallel.cpp", f"{count} processes{batches}; base_lr stays as written", shown=True)
+
+    def _probe(self, iteration: int) -> None:
+        if self.ranks.rank == 0:
+            snapshot.probe(self.param.snapshot_prefix, iteration)
 
     def note(self, where: str, text: str, shown: bool = False, severity: str = "I") -> None:
         """Tells the listeners a line in Caffe's words."""
@@ -118,7 +140,7 @@ class Solver:
         finite, OSError where the snapshots cannot be written.
         """
         if self.param.snapshot_after_train or self.param.snapshot:
-            snapshot.probe(self.param.snapshot_prefix, self.iter)
+            self._probe(self.iter)
         self.note("solver.cpp:289", f"Solving {self.net.name}")
         self.note("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
         self._started = self._displayed = time.monotonic()
@@ -132,17 +154,17 @@ class Solver:
 
     def _finish(self) -> None:
         """Caffe's end of a run: the last snapshot; if it was not stopped, one more forward and test."""
-        if self.param.snapshot_after_train and not _due(self.iter, self.param.snapshot):
+        if self.param.snapshot_after_train and not due(self.iter, self.param.snapshot):
             self.snapshot()
         if self.stopped:
             self.note("solver.cpp:322", "Optimization stopped early.", shown=True)
             return
-        if _due(self.iter, self.param.display):
+        if due(self.iter, self.param.display):
             with torch.no_grad():
                 self.forward({})
                 self.losses.append(float(self.net.loss()))
             self.note("solver.cpp:327", f"Iteration {self.iter}, loss = {self.smoothed_loss:g}")
-        if _due(self.iter, self.param.test_interval):
+        if due(self.iter, self.param.test_interval):
             self.test_all()
         self.note("solver.cpp:332", "Optimization Done.", shown=True)
 
@@ -152,15 +174,15 @@ class Solver:
         feed: blobs that take the place of the train net's data layers or fill its Input layers: a mapping of
         name to tensor for all passes, or an iterable with one such mapping a pass (iter_size an iteration).
         """
-        feeds, end, self.stopped = _each_pass(feed), self.iter + iterations, False
+        feeds, end, self.stopped = each_pass(feed), self.iter + iterations, False
         while self.iter < end:
-            torch.manual_seed(_seed(self.seed, self.iter))
-            if _due(self.iter, self.param.test_interval) and (self.iter or self.param.test_initialization):
+            torch.manual_seed(seed_of(self.seed, self.iter, self.ranks.rank))
+            if due(self.iter, self.param.test_interval) and (self.iter or self.param.test_initialization):
                 self.test_all()
                 if self.stopped:
                     return
             self._iterate(feeds)
-            if _due(self.iter, self.param.snapshot):
+            if due(self.iter, self.param.snapshot):
                 self.snapshot()
             self._take_requests()
             if self.stopped:
@@ -169,7 +191,7 @@ class Solver:
     def _iterate(self, feeds: Iterable[Mapping[str, Tensor]]) -> None:
         """Forward and backward iter_size times, display, update."""
         rate, step = lr_policy.rate(self.param, self.iter, self.current_step)
-        displayed = _due(self.iter, self.param.display)
+        displayed = due(self.iter, self.param.display)
         self.debug(self.net, self.param.debug_info and displayed)
         outputs, images = self._accumulate(feeds, rate)
         self._emit(Stepped(self.iter, self.smoothed_loss, images))
@@ -187,7 +209,7 @@ class Solver:
         """Leaves the summed diffs in the blobs; returns the last pass's outputs and the number of images."""
         self.clear_diffs()
         total, images = 0.0, 0
-        for _ in range(self.param.iter_size):
+        for _ in self.ranks.passes(self.run, self.param.iter_size):
             feed = next(feeds)
             if self.windows:
                 outputs = self.windows.run(self, feed, rate)
@@ -197,6 +219,7 @@ class Solver:
             total += self._loss
             images += next((len(blob) for blob in self.net.blobs.values() if blob.dim()), 0)
         self.losses.append(total / self.param.iter_size)
+        images *= self.ranks.count
         self._since = (self._since[0] + 1, self._since[1] + images)
         return outputs, images
 
@@ -207,7 +230,7 @@ class Solver:
     def forward(self, feed: Mapping[str, Tensor], net=None) -> Mapping[str, Tensor]:
         """The outputs of `net`, by default the train net; `feed` takes the place of what its sources make."""
         on_device = {name: torch.as_tensor(blob, device=self.device) for name, blob in feed.items()}
-        return (self.net if net is None else net)(**on_device)
+        return (self.run if net is None else net)(**on_device)
 
     def backward(self, inputs: list[Tensor] | None = None) -> None:
         """Adds the train net's diffs, to `inputs` alone if given.
@@ -215,7 +238,7 @@ class Solver:
         Raises FloatingPointError for a loss that is not finite.
         """
         loss = self.net.loss()
-        self._loss = loss.item()
+        (self._loss,) = self.ranks.mean([loss.item()])
         if not math.isfinite(self._loss):
             raise FloatingPointError(
                 f"the loss is {self._loss:g} at iteration {self.iter}: stopped before the update; "
@@ -234,7 +257,7 @@ class Solver:
                 iter=self.iter,
                 loss=self.smoothed_loss,
                 lr=rate,
-                outputs=outputs_of(self.net, outputs),
+                outputs=self._mean(outputs_of(self.net, outputs)),
                 seconds=now - self._started,
                 lapse=lapse,
                 iterations=iterations,
@@ -243,6 +266,10 @@ class Solver:
             )
         )
         self._since, self._displayed = (0, 0), now
+
+    def _mean(self, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        values = self.ranks.mean([output.value for output in outputs])
+        return tuple(Output(o.name, v, o.weight) for o, v in zip(outputs, values, strict=True))
 
     def update(self, some: list[params.Param], rate: float) -> None:
         """Moves `some` of the parameters by their diffs; with `leaves_moves` these become the moves."""
@@ -271,6 +298,7 @@ class Solver:
     def test_all(self) -> list[tuple[Output, ...]]:
         """Runs every test net over its test_iter batches; the means of their outputs, one tuple a net."""
         results = []
+        self.ranks.copy_statistics(self.net)
         for k in range(len(self.test_nets)):
             if self.stopped:
                 break
@@ -282,31 +310,33 @@ class Solver:
         """Mean outputs of test net `k`; an empty tuple if a request to stop came in between."""
         self._emit(Scoring(self.iter, k))
         net, batches = self.test_nets[k], self.param.test_iter[k]
-        feeds, sums, loss = _each_pass(feed), [], 0.0
-        for _ in range(batches):
+        feeds = each_pass(feed)
+        scores = Scores(net, batches, self.ranks, dealt=not snapshot.recurrent(net))
+        for batch in scores.turns():
             self._take_requests()
             if self.stopped:
                 self.note("solver.cpp:395", "Test interrupted.")
                 return ()
-            outputs = self.forward(next(feeds), net)
-            loss += float(net.loss()) / batches if net.loss_weights else 0.0
-            values = outputs_of(net, outputs)
-            sums = [s + v.value for s, v in zip(sums or [0.0] * len(values), values, strict=True)]
-        means = tuple(Output(v.name, s / batches, v.weight) for v, s in zip(values, sums, strict=True))
+            if batch is not None:
+                scores.add(batch, self.forward(next(feeds), net))
+        loss, means = scores.means()
         seconds = time.monotonic() - self._started
         self._emit(Scored(self.iter, k, means, loss if self.param.test_compute_loss else None, seconds))
         return means
 
     def _take_requests(self) -> None:
-        """Acts on everything asked for since the last call."""
-        while request := self.requests():
+        """Acts on everything asked for, of any process, since the last call."""
+        while request := self.ranks.agree(self.requests()):
             if request == "snapshot":
                 self.snapshot()
             elif request == "stop":
                 self.stopped = True
 
     def snapshot(self) -> str:
-        """Writes <prefix>_iter_<iter>.caffemodel, .solverstate and .resume.json; the solverstate's path."""
+        """Writes <prefix>_iter_<iter>.caffemodel, .solverstate and .resume.json; the solverstate's path.
+
+        Of several processes rank 0 writes.
+        """
         self.last_snapshot = snapshot.save(self)
         return self.last_snapshot
 
@@ -320,34 +350,3 @@ class Solver:
         if self.last_snapshot is None:
             return "there is no snapshot to go back to"
         return f"the last good snapshot is {self.last_snapshot}"
-
-
-def check(param: pb.SolverParameter) -> None:
-    """Raises ValueError for what no solver can do, before any net is built."""
-    lr_policy.check(param)
-    least_values = {"iter_size": 1, "average_loss": 1, "max_iter": 0, "snapshot": 0, "display": 0}
-    for field, least in least_values.items():
-        if getattr(param, field) < least:
-            raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
-    if param.snapshot_format == pb.SolverParameter.HDF5:
-        hdf5.h5py()  # missing: now, not at the first snapshot
-    if param.window_update not in KINDS:
-        raise ValueError(f"unknown window_update {param.window_update!r}; known: {', '.join(KINDS)}")
-    if param.window_update == "sequential" and param.iter_size > 1:
-        raise ValueError('window_update: "sequential" updates after every window: it needs iter_size 1')
-
-
-def _due(iteration: int, interval: int) -> bool:
-    return interval > 0 and iteration % interval == 0
-
-
-def _each_pass(feed: Feed | None) -> Iterator[Mapping[str, Tensor]]:
-    if feed is None or isinstance(feed, Mapping):
-        yield from itertools.repeat(feed or {})
-    yield from feed
-    raise ValueError("the feed ended before the last pass; give one mapping for each pass, or one for all")
-
-
-def _seed(seed: int, iteration: int) -> int:
-    """The torch seed of one iteration: far apart for neighbours."""
-    return int(np.random.SeedSequence((seed, iteration)).generate_state(1, np.uint64)[0])

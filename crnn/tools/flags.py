@@ -49,20 +49,28 @@ def device(
 
     `asked` is what the user wrote and `cure` how to take it back, where that was not the flag.
     """
+    found = devices(gpu, asked, cure)
+    if len(found) > 1:
+        raise ValueError(f"{asked or f'-gpu {gpu}'} means {len(found)} devices; this runs on one: name it")
+    return found[0]
+
+
+def devices(
+    gpu: str | None, asked: str | None = None, cure: str = "leave -gpu out to run on the CPU"
+) -> "list[torch.device]":
+    """The devices of a -gpu flag, as `device`; several for `all` or a list."""
     import torch  # here, so that the data tools start without it
 
     if gpu is None:
-        return torch.device("cpu")
+        return [torch.device("cpu")]
     asked = asked or f"-gpu {gpu}"
     if not torch.cuda.is_available():
         raise ValueError(f"{asked}: torch finds no CUDA device here; {cure}")
     found = torch.cuda.device_count()
     ids = [str(i) for i in range(found)] if gpu == "all" else comma_list(gpu)
-    if len(ids) != 1:
-        raise ValueError(f"{asked} means {len(ids)} devices; this version trains on one: name it")
-    if not ids[0].isdecimal() or int(ids[0]) >= found:
+    if not ids or not all(name.isdecimal() and int(name) < found for name in ids):
         raise ValueError(f"{asked}: no such device; there are {found}, counted from 0")
-    return torch.device("cuda", int(ids[0]))
+    return [torch.device("cuda", int(name)) for name in ids]
 
 
 def device_note(where: "torch.device") -> str:

@@ -1,11 +1,14 @@
 """train: trains a net by a solver prototxt, with Caffe's flags, log lines and snapshots."""
 
 import argparse
+import os
+import sys
 
 import torch
 
 from crnn.proto import pb
 from crnn.proto.upgrade import read_solver
+from crnn.solver import ranks
 from crnn.solver.events import Note
 from crnn.solver.log import listeners
 from crnn.solver.signals import EFFECTS, Signals
@@ -16,9 +19,14 @@ EXAMPLES = """examples:
   crnn train -solver solver.prototxt
   crnn train -solver solver.prototxt -snapshot crnn_iter_10000.solverstate     (goes on from there)
   crnn train -solver solver.prototxt -weights bvlc_alexnet.caffemodel -gpu 0   (fine-tunes)
+  crnn train -solver solver.prototxt -gpu all                                  (one process a GPU)
+  torchrun --nnodes 4 --nproc-per-node 8 ... -m crnn train -solver solver.prototxt -gpu all
 
 Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
-Ctrl-C stops after the current iteration with a snapshot; kill -HUP makes a snapshot and goes on."""
+Ctrl-C stops after the current iteration with a snapshot; kill -HUP makes a snapshot and goes on.
+
+Several processes each train on their share of the records with the batch size of the prototxt, as in Caffe;
+the gradients are averaged, base_lr stays as it is written. Rank 0 logs and writes."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help=".caffemodel files to start from, in this order",
     )
-    parser.add_argument("--gpu", metavar="ID", help="a CUDA device, or all; without it solver_mode decides")
+    parser.add_argument(
+        "--gpu", metavar="A,B", help="CUDA devices, or all; without it solver_mode of the solver decides"
+    )
     parser.add_argument("--phase", choices=("TRAIN", "TEST"), help="taken and not used, as in Caffe")
     parser.add_argument("--level", type=int, default=0, help="level of the train net's state")
     parser.add_argument(
@@ -52,9 +62,32 @@ def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
     document = read_solver(arguments.solver)
     amend(document.message, arguments)
-    device = device_of(document.message, arguments.gpu)
-    with Signals(arguments.sigint_effect, arguments.sighup_effect) as signals:
-        logs = listeners(document.message.snapshot_prefix)
+    devices = devices_of(document.message, arguments.gpu)
+    if not ranks.started_together():
+        if len(devices) > 1:
+            start_together(len(devices), argv)
+        return train(document, arguments, devices[0])
+    device = own_device(devices)
+    ranks.join(device)
+    try:
+        return train(document, arguments, device)
+    except RuntimeError as error:
+        raise OSError(ranks.lost(error)) from error
+    finally:
+        ranks.leave()
+
+
+def start_together(count: int, argv: list[str]) -> None:
+    """Becomes torchrun with `count` processes of this command."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *launch, "-m", "crnn", "train", *argv])
+
+
+def train(document, arguments: argparse.Namespace, device: torch.device) -> int:
+    effects, together = (arguments.sigint_effect, arguments.sighup_effect), ranks.started_together()
+    with Signals(*effects, patient=together) as signals:
+        logs = [] if ranks.Ranks().rank else listeners(document.message.snapshot_prefix)
         for log in logs:
             log(Note("caffe.cpp:197", flags.device_note(device)))
         solver = Solver(document, logs, signals.take, device)
@@ -77,9 +110,22 @@ def amend(param: pb.SolverParameter, arguments: argparse.Namespace) -> None:
         param.weights[:] = arguments.weights
 
 
-def device_of(param: pb.SolverParameter, gpu: str | None) -> torch.device:
-    """The device of the -gpu flag, else of `solver_mode: GPU`; a silent text means the CPU."""
+def devices_of(param: pb.SolverParameter, gpu: str | None) -> list[torch.device]:
+    """The devices of the -gpu flag, else of `solver_mode: GPU`; a silent text means the CPU."""
     if gpu is None and param.HasField("solver_mode") and param.solver_mode == pb.SolverParameter.GPU:
         asked = f"solver_mode: GPU with device_id: {param.device_id}"
-        return flags.device(str(param.device_id), asked, "write solver_mode: CPU to train without one")
-    return flags.device(gpu)
+        return flags.devices(str(param.device_id), asked, "write solver_mode: CPU to train without one")
+    return flags.devices(gpu)
+
+
+def own_device(devices: list[torch.device]) -> torch.device:
+    """Of the devices of this machine, the one for this process. ValueError where there are too few."""
+    if devices[0].type == "cpu":
+        return devices[0]
+    place = int(os.environ.get("LOCAL_RANK", 0))
+    if place >= len(devices):
+        raise ValueError(
+            f"process {place} of this machine has no GPU left of {len(devices)}: start as many as there are, "
+            "and give -gpu all"
+        )
+    return devices[place]

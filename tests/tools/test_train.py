@@ -173,17 +173,52 @@ def test_a_resumed_run_forgets_the_solvers_weights():
 @pytest.mark.parametrize(
     "fields, flag, wanted",
     [
-        ({}, None, "cpu"),
-        ({"solver_mode": 0}, None, "cpu"),
-        ({"solver_mode": 1, "device_id": 3}, None, "cuda:3"),
-        ({"solver_mode": 1}, "2", "cuda:2"),
-        ({"solver_mode": 0}, "1", "cuda:1"),
+        ({}, None, ["cpu"]),
+        ({"solver_mode": 0}, None, ["cpu"]),
+        ({"solver_mode": 1, "device_id": 3}, None, ["cuda:3"]),
+        ({"solver_mode": 1}, "2", ["cuda:2"]),
+        ({"solver_mode": 0}, "1", ["cuda:1"]),
+        ({}, "3,1", ["cuda:3", "cuda:1"]),
+        ({}, "all", ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]),
     ],
 )
 def test_only_a_stated_solver_mode_asks_for_the_gpu(monkeypatch, fields, flag, wanted):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert train.device_of(pb.SolverParameter(**fields), flag) == torch.device(wanted)
+    devices = train.devices_of(pb.SolverParameter(**fields), flag)
+    assert devices == [torch.device(name) for name in wanted]
+
+
+def test_several_gpus_become_a_process_each(monkeypatch, logged):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    started = []
+
+    def execv(path, words):
+        started.extend(words)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("os.execv", execv)
+    words = ["-solver", logged(), "-gpu", "3,1"]
+    with pytest.raises(SystemExit):
+        train.main(words)
+    assert started[1:3] == ["-m", "torch.distributed.run"] and started[-8:] == [
+        "2",
+        "-m",
+        "crnn",
+        "train",
+        *words,
+    ]
+
+
+def test_a_process_takes_the_gpu_of_its_place(monkeypatch):
+    devices = [torch.device("cuda", 3), torch.device("cuda", 1)]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert train.own_device(devices) == torch.device("cuda:1")
+    assert train.own_device([torch.device("cpu")]) == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match=r"process 2 of this machine has no GPU left of 2: .* give -gpu all"):
+        train.own_device(devices)
 
 
 @pytest.mark.parametrize(
