@@ -6,7 +6,7 @@ EFFECTS = ("stop", "snapshot", "none")
 
 
 class Signals:
-    """While entered: SIGINT has `sigint`'s effect, SIGHUP has `sighup`'s, SIGTERM stops.
+    """While entered: SIGINT has `sigint`'s effect, SIGHUP has `sighup`'s; SIGTERM stops, SIGUSR1 snapshots.
 
     A second SIGINT or SIGTERM after one that stops acts as if nothing had been set up, unless `patient`:
     a launcher hands on what its processes got already, and ends those that take too long itself.
@@ -18,7 +18,12 @@ class Signals:
             if effect not in EFFECTS:
                 raise ValueError(f"{flag} is one of {', '.join(EFFECTS)}, got {effect!r}")
         self._patient = patient
-        self._effects = {signal.SIGINT: sigint, signal.SIGTERM: "stop", signal.SIGHUP: sighup}
+        self._effects = {
+            signal.SIGINT: sigint,
+            signal.SIGHUP: sighup,
+            signal.SIGTERM: "stop",
+            signal.SIGUSR1: "snapshot",
+        }
         self._before: dict[int, object] = {}
         self._requests: list[str] = []
         self.stopped_by: int | None = None

@@ -3,8 +3,10 @@
 Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
 """
 
+import glob
 import json
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -14,6 +16,7 @@ from crnn.proto import hdf5, pb
 from crnn.proto.blobs import (
     from_array,
     read_binary,
+    replacing,
     shape_equals,
     shape_of,
     to_array,
@@ -68,8 +71,18 @@ def save(solver) -> str:
     solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
     state = pb.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
-    (hdf5.write_state if in_hdf5 else write_binary)(path, state)
-    resume = {
+    with replacing(path) as part:  # the solverstate comes last: where it is, the rest is
+        (hdf5.write_state if in_hdf5 else write_binary)(part, state)
+        sums = {model: weights.sha256(model), path: weights.sha256(part)}
+        write_bytes(f"{stem}.resume.json", json.dumps(_resume(solver, sums), indent=1).encode())
+    if solver.param.snapshot_keep:
+        _remove_old(solver)
+    return path
+
+
+def _resume(solver, sums: dict[str, str]) -> dict:
+    """What Caffe's files do not hold; `sums`: sha256 by file."""
+    return {
         "seed": solver.seed,
         "losses": list(solver.losses),
         "data": [
@@ -77,10 +90,30 @@ def save(solver) -> str:
             for net in _nets(solver)
         ],
         "states": [{layer.name: layer.carried.tolist() for layer in recurrent(net)} for net in _nets(solver)],
-        "sha256": {os.path.basename(file): weights.sha256(file) for file in (model, path)},
+        "sha256": {os.path.basename(file): digest for file, digest in sums.items()},
     }
-    write_bytes(f"{stem}.resume.json", json.dumps(resume, indent=1).encode())
-    return path
+
+
+def states(prefix: str) -> list[str]:
+    """The .solverstate files of a snapshot_prefix, Caffe's too, the oldest iteration first."""
+    found = {}
+    for path in glob.glob(f"{glob.escape(prefix)}_iter_*.solverstate*"):
+        match = re.fullmatch(r"(\d+)\.solverstate(\.h5)?", path.removeprefix(f"{prefix}_iter_"))
+        if match:
+            found[int(match[1]), path] = path
+    return [found[place] for place in sorted(found)]
+
+
+def _remove_old(solver) -> None:
+    """Removes our snapshots of earlier iterations but the newest snapshot_keep - 1."""
+    stems = {
+        path.removesuffix(".h5").removesuffix(".solverstate") for path in states(solver.param.snapshot_prefix)
+    }
+    ours = {int(stem.rpartition("_")[2]): stem for stem in stems if os.path.exists(f"{stem}.resume.json")}
+    earlier = [ours[i] for i in sorted(ours) if i < solver.iter]
+    for stem in earlier[: len(earlier) - (solver.param.snapshot_keep - 1)]:
+        for ending in (".solverstate", ".solverstate.h5", ".resume.json", ".caffemodel", ".caffemodel.h5"):
+            Path(stem + ending).unlink(missing_ok=True)
 
 
 def restore(solver, path: str) -> str:
@@ -100,6 +133,7 @@ def restore(solver, path: str) -> str:
     solver.iter, solver.current_step = state.iter, state.current_step
     solver.losses.clear()
     if resume is None:
+        solver.note("snapshot.py", f"{path} has no .resume.json beside it: the data begin anew", shown=True)
         return path
     solver.seed = resume["seed"]
     solver.losses.extend(resume["losses"])

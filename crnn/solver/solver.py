@@ -345,6 +345,24 @@ class Solver:
         self.note("solver.cpp", f"Restoring previous solver status from {path}")
         self.last_snapshot = snapshot.restore(self, os.fspath(path))
 
+    def restore_latest(self) -> None:
+        """Continues from the newest snapshot of snapshot_prefix that is whole; from the start without any.
+
+        Raises the newest one's ValueError or OSError if there are some and none can be used.
+        """
+        first = None
+        for path in reversed(snapshot.states(self.param.snapshot_prefix)):
+            try:
+                return self.restore(path)
+            except (ValueError, OSError) as error:
+                self.note("snapshot.py", f"{error}: trying the one before", shown=True, severity="W")
+                first = first or error
+        if first:
+            raise first
+        self.note(
+            "snapshot.py", f"no snapshot {self.param.snapshot_prefix}_iter_*: from the start", shown=True
+        )
+
     def last_good(self) -> str:
         """Where to go back to after a failure, as half a sentence."""
         if self.last_snapshot is None:

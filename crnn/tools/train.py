@@ -12,9 +12,11 @@ from crnn.solver import ranks
 from crnn.solver.events import Note
 from crnn.solver.log import listeners
 from crnn.solver.signals import EFFECTS, Signals
+from crnn.solver.snapshot import states
 from crnn.solver.solver import Solver
 from crnn.tools import flags
 
+LATEST = "latest"
 EXAMPLES = """examples:
   crnn train -solver solver.prototxt
   crnn train -solver solver.prototxt -snapshot crnn_iter_10000.solverstate     (goes on from there)
@@ -23,7 +25,7 @@ EXAMPLES = """examples:
   torchrun --nnodes 4 --nproc-per-node 8 ... -m crnn train -solver solver.prototxt -gpu all
 
 Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
-Ctrl-C stops after the current iteration with a snapshot; kill -HUP makes a snapshot and goes on.
+Ctrl-C or kill stops after the current iteration with a snapshot; kill -HUP or -USR1 makes one and goes on.
 
 Several processes each train on their share of the records with the batch size of the prototxt, as in Caffe;
 the gradients are averaged, base_lr stays as it is written. Rank 0 logs and writes."""
@@ -38,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--solver", required=True, metavar="FILE", help="the solver prototxt")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--snapshot", metavar="FILE", help="a .solverstate to resume from")
+    start.add_argument(
+        "--snapshot",
+        metavar="FILE",
+        help=f"a .solverstate to resume from; {LATEST}: the newest that is whole, if there is any",
+    )
     start.add_argument(
         "--weights",
         type=flags.comma_list,
@@ -91,7 +97,9 @@ def train(document, arguments: argparse.Namespace, device: torch.device) -> int:
         for log in logs:
             log(Note("caffe.cpp:197", flags.device_note(device)))
         solver = Solver(document, logs, signals.take, device)
-        if arguments.snapshot:
+        if arguments.snapshot == LATEST:
+            solver.restore_latest()
+        elif arguments.snapshot:
             solver.note("caffe.cpp:242", f"Resuming from {arguments.snapshot}", shown=True)
             solver.restore(arguments.snapshot)
         solver.note("caffe.cpp:239", "Starting Optimization")
@@ -104,7 +112,7 @@ def amend(param: pb.SolverParameter, arguments: argparse.Namespace) -> None:
     """Puts the flags into the solver's text, as Caffe's `train` does."""
     param.train_state.level = arguments.level
     param.train_state.stage.extend(arguments.stage)
-    if arguments.snapshot:
+    if arguments.snapshot and (arguments.snapshot != LATEST or states(param.snapshot_prefix)):
         param.ClearField("weights")
     elif arguments.weights:
         param.weights[:] = arguments.weights

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from crnn.proto import pb
-from crnn.solver.events import Scored
+from crnn.solver.events import Note, Scored
 from crnn.solver.solver import Solver
 from crnn.testing import golden
 
@@ -289,3 +289,56 @@ def test_resume_json_names_what_makes_it_exact(logged):
     assert resume["seed"] == 1
     assert [list(net) for net in resume["data"]] == [["data"]]
     assert resume["data"][0]["data"]["position"] == 8
+
+
+def test_the_newest_snapshots_stay(logged):
+    for name in ("other_iter_1.solverstate", "run_iter_1_old.solverstate", "run_iter_9.solverstate"):
+        Path("out").mkdir(exist_ok=True)
+        Path("out", name).write_bytes(b"")  # of other runs: not ours to remove
+    solver = Solver(logged(snapshot=1, snapshot_keep=2, max_iter=4))
+    solver.solve()
+    found = {path.name for path in Path("out").glob("run_iter_?.*")}
+    kinds = ("caffemodel", "solverstate", "resume.json")
+    assert found == {f"run_iter_{i}.{kind}" for i in (3, 4) for kind in kinds} | {"run_iter_9.solverstate"}
+
+
+def test_the_solverstate_appears_last(logged, monkeypatch):
+    """A run killed at any time leaves no solverstate without what belongs to it."""
+    order, replace = [], os.replace
+
+    def renamed(part, path):
+        order.append(os.path.basename(path))
+        replace(part, path)
+
+    monkeypatch.setattr("os.replace", renamed)
+    saved(logged)
+    whole = [name for name in order if not name.endswith(".part")]
+    assert whole == [f"run_iter_2.{kind}" for kind in ("caffemodel", "resume.json", "solverstate")]
+
+
+def test_the_latest_whole_snapshot(logged):
+    solver = Solver(logged(snapshot=2, max_iter=6))
+    solver.solve()
+    damaged = Path("out/run_iter_6.solverstate")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    Path("out/run_iter_4.caffemodel").unlink()
+    notes = []
+    other = Solver(logged(), [lambda event: notes.append(event.text) if isinstance(event, Note) else None])
+    other.restore_latest()
+    assert other.iter == 2
+    aloud = [text for text in notes if text.endswith("trying the one before")]
+    assert "run_iter_6" in aloud[0] and "run_iter_4" in aloud[1] and len(aloud) == 2
+
+
+def test_the_latest_of_none_is_the_start(logged):
+    notes = []
+    solver = Solver(logged(), [lambda event: notes.append(event.text) if isinstance(event, Note) else None])
+    solver.restore_latest()
+    assert solver.iter == 0 and notes[-1] == "no snapshot out/run_iter_*: from the start"
+
+
+def test_the_latest_of_damaged_ones_alone_is_an_error(logged):
+    state = Path(saved(logged))
+    state.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"run_iter_2\.solverstate"):
+        Solver(logged()).restore_latest()

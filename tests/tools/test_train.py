@@ -12,7 +12,6 @@ import torch
 
 from crnn.__main__ import main
 from crnn.proto import pb
-from crnn.solver.solver import Solver
 from crnn.testing import ROOT
 from crnn.tools import train
 
@@ -79,14 +78,15 @@ def test_killed_without_warning_leaves_the_last_snapshot_whole(logged):
             process.kill()
             break
     process.communicate(timeout=60)
-    newest = max(Path("out").glob("*.solverstate"), key=lambda path: state_of(path).iter)
-    resumed = Solver(solver)
-    resumed.restore(newest)
-    assert resumed.iter >= 7
-    resumed.step(1)
+    newest = max(state_of(path).iter for path in Path("out").glob("*.solverstate"))
+    assert newest >= 7
+    done = crnn("train", "-solver", logged(max_iter=newest + 1, display=1), "-snapshot", "latest")
+    assert done.returncode == 0 and f"Iteration {newest}, lr" in done.stderr, done.stderr
+    assert f"Iteration {newest - 1}, lr" not in done.stderr
 
 
-def test_sighup_makes_a_snapshot_and_goes_on(logged):
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_snapshot_on_demand(logged, number):
     solver = logged(max_iter=1_000_000, display=1)
     process = subprocess.Popen(
         command("train", "-solver", solver), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
@@ -95,7 +95,7 @@ def test_sighup_makes_a_snapshot_and_goes_on(logged):
     for line in process.stderr:
         seen += line
         if "Iteration 5, lr" in line:
-            process.send_signal(signal.SIGHUP)
+            process.send_signal(number)
         if "Snapshotting solver state" in seen and "loss" in line:
             process.send_signal(signal.SIGTERM)
             break
@@ -167,6 +167,16 @@ def test_flags_go_into_the_solver():
 def test_a_resumed_run_forgets_the_solvers_weights():
     param = pb.SolverParameter(weights=["old"])
     train.amend(param, train.parser().parse_args(["--solver=s", "--snapshot=a.solverstate"]))
+    assert not param.weights
+
+
+def test_the_solvers_weights_stay_where_there_is_no_latest_snapshot(tmp_path):
+    arguments = train.parser().parse_args(["--solver=s", "--snapshot=latest"])
+    param = pb.SolverParameter(weights=["old"], snapshot_prefix=str(tmp_path / "a"))
+    train.amend(param, arguments)
+    assert param.weights
+    (tmp_path / "a_iter_3.solverstate").touch()
+    train.amend(param, arguments)
     assert not param.weights
 
 
