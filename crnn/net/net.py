@@ -47,6 +47,7 @@ class Net(nn.Module):
         self.inputs = [top for node in graph.nodes if node.param.type == "Input" for top in node.tops]
         self.index_blobs = {node.bottoms[i] for node in graph.nodes for i in node.layer.indices}
         self.blobs: dict[str, Tensor] = {}
+        self._compiled = None
         # Follows the module's device and dtype, also in a net without parameters.
         self.register_buffer("like", torch.empty(0), persistent=False)
         if any(layer.blobs for layer in document.message.layer):
@@ -67,12 +68,31 @@ class Net(nn.Module):
         """
         given = self.given(args, blobs)
         self.blobs = {}  # lets go of the graph of the forward before
+        if self._compiled:
+            for node in self.nodes:
+                if node.layer.source:
+                    self.blobs.update(self.source(node, given))
+            self.blobs.update(self._compiled(self.blobs))
+            return {name: self.blobs[name] for name in self.outputs}
         for node in self.nodes:
             if node.layer.source:
                 self.blobs.update(self.source(node, given))
             else:
                 self.run(node)
         return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
+
+    def compile(self, mode: str = "default") -> None:
+        """From now on torch.compile runs what follows the sources; `blobs` then has what comes out alone."""
+        self._compiled = torch.compile(self._all_layers, mode=mode)
+
+    def _all_layers(self, sources: dict[str, Tensor]) -> dict[str, Tensor]:
+        blobs = dict(sources)
+        for node in self.nodes:
+            if not node.layer.source:
+                passes = zip(node.bottoms, node.passes_gradient, strict=True)
+                bottoms = [blobs[name] if passed else blobs[name].detach() for name, passed in passes]
+                blobs.update(zip(node.tops, run(node, bottoms), strict=True))
+        return {name: blobs[name] for name in {*self.outputs, *self.loss_weights} if name not in sources}
 
     def rerun(self, first: str) -> dict[str, Tensor]:
         """Runs layer `first` and all after it but sources again, on the blobs of the last forward."""
@@ -162,8 +182,15 @@ class Net(nn.Module):
 
 
 def run(node: Node, bottoms: list[Tensor]) -> tuple:
-    """The layer's forward; its ValueErrors (as a label out of range) get the layer's name."""
+    """The layer's forward; its ValueErrors (as a label out of range) get the layer's name.
+
+    Losses compute in float32 under autocast: their scaled gradients would overflow float16.
+    """
+    layer, device = node.layer, bottoms[0].device.type if bottoms else "cpu"
     try:
-        return node.layer(*bottoms)
+        if not (layer.is_loss and torch.is_autocast_enabled(device)):
+            return layer(*bottoms)
+        with torch.autocast(device, enabled=False):
+            return layer(*(b.float() if b.dtype in (torch.float16, torch.bfloat16) else b for b in bottoms))
     except ValueError as error:
-        raise ValueError(f"layer {node.layer.name!r} ({node.layer.type}): {error}") from error
+        raise ValueError(f"layer {layer.name!r} ({layer.type}): {error}") from error

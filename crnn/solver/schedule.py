@@ -8,8 +8,10 @@ from torch import Tensor
 
 from crnn.proto import hdf5, pb
 from crnn.solver import lr_policy
+from crnn.solver.precision import DTYPES
 from crnn.solver.windows import KINDS
 
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 Feed = Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
 
 
@@ -24,6 +26,14 @@ def check(param: pb.SolverParameter) -> None:
         hdf5.h5py()  # missing: now, not at the first snapshot
     if param.window_update not in KINDS:
         raise ValueError(f"unknown window_update {param.window_update!r}; known: {', '.join(KINDS)}")
+    if param.compile and param.compile not in MODES:
+        raise ValueError(f"unknown compile {param.compile!r}; torch.compile has {', '.join(MODES)}")
+    if param.compile and (param.debug_info or param.window_update != "accumulate"):
+        raise ValueError("compile shows no blobs between the layers: without debug_info and window_update")
+    if param.precision not in DTYPES:
+        raise ValueError(f"unknown precision {param.precision!r}; known: {', '.join(DTYPES)}")
+    if param.precision == "float16" and param.window_update != "accumulate":
+        raise ValueError(f'window_update: "{param.window_update}" does not go with precision: "float16"')
     if param.window_update == "sequential" and param.iter_size > 1:
         raise ValueError('window_update: "sequential" updates after every window: it needs iter_size 1')
 

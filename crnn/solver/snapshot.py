@@ -85,6 +85,7 @@ def _resume(solver, sums: dict[str, str]) -> dict:
     return {
         "seed": solver.seed,
         "losses": list(solver.losses),
+        "loss_scale": solver.precision.state(),
         "data": [
             {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
             for net in _nets(solver)
@@ -137,6 +138,7 @@ def restore(solver, path: str) -> str:
         return path
     solver.seed = resume["seed"]
     solver.losses.extend(resume["losses"])
+    solver.precision.restore(resume.get("loss_scale", {}))
     for net, places in zip(_nets(solver), resume["data"], strict=False):
         for layer in _readers(net):
             for key, value in places.get(layer.name, {}).items():

@@ -28,6 +28,7 @@ from crnn.solver.events import (
     Stepped,
     outputs_of,
 )
+from crnn.solver.precision import Precision
 from crnn.solver.ranks import Ranks, loaders
 from crnn.solver.schedule import Feed, check, due, each_pass, seed_of
 from crnn.solver.scores import Scores
@@ -101,6 +102,10 @@ class Solver:
         self.windows = None if kind == "accumulate" else Windows(self.net, kind)
         if self.ranks.count > 1:
             self._share_work()
+        for net in (self.net, *self.test_nets) if self.param.compile else ():
+            net.compile(self.param.compile)
+        learned = [param.blob for param in self.params if param.lr_mult]
+        self.precision = Precision(self.param.precision, self.device, learned)
         self.run = self.ranks.wrap(self.net)  # as self.net, with the gradients of all processes
         self.note("solver.cpp:57", "Solver scaffolding done.")
 
@@ -202,7 +207,8 @@ class Solver:
         if displayed:
             self.note("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
         self.current_step = step
-        self.update(self.params, rate)
+        if not self.precision.update(lambda: self.update(self.params, rate)):
+            self.note("solver.py", f"Iteration {self.iter}, no update: gradients overflowed float16", True)
         self.iter += 1
 
     def _accumulate(self, feeds, rate: float) -> tuple[Mapping[str, Tensor], int]:
@@ -230,7 +236,8 @@ class Solver:
     def forward(self, feed: Mapping[str, Tensor], net=None) -> Mapping[str, Tensor]:
         """The outputs of `net`, by default the train net; `feed` takes the place of what its sources make."""
         on_device = {name: torch.as_tensor(blob, device=self.device) for name, blob in feed.items()}
-        return (self.run if net is None else net)(**on_device)
+        with self.precision.autocast():
+            return (self.run if net is None else net)(**on_device)
 
     def backward(self, inputs: list[Tensor] | None = None) -> None:
         """Adds the train net's diffs, to `inputs` alone if given.
@@ -245,7 +252,7 @@ class Solver:
                 f"{self.last_good()}"
             )
         if loss.requires_grad:
-            loss.backward(inputs=inputs)
+            self.precision.scaled(loss).backward(inputs=inputs)
         if isinstance(self.net, DebugNet):
             self.net.say_backward()
 

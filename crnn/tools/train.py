@@ -11,6 +11,8 @@ from crnn.proto.upgrade import read_solver
 from crnn.solver import ranks
 from crnn.solver.events import Note
 from crnn.solver.log import listeners
+from crnn.solver.precision import DTYPES
+from crnn.solver.schedule import MODES
 from crnn.solver.signals import EFFECTS, Signals
 from crnn.solver.snapshot import states
 from crnn.solver.solver import Solver
@@ -59,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--stage", type=flags.comma_list, default=[], metavar="A,B", help="stages of the train net's state"
     )
+    parser.add_argument("--precision", choices=DTYPES, help="in place of the solver's precision")
+    parser.add_argument("--compile", choices=MODES, help="a mode of torch.compile for the nets")
     parser.add_argument("--sigint-effect", choices=EFFECTS, default="stop", help="what Ctrl-C does")
     parser.add_argument("--sighup-effect", choices=EFFECTS, default="snapshot", help="what SIGHUP does")
     return parser
@@ -112,6 +116,9 @@ def amend(param: pb.SolverParameter, arguments: argparse.Namespace) -> None:
     """Puts the flags into the solver's text, as Caffe's `train` does."""
     param.train_state.level = arguments.level
     param.train_state.stage.extend(arguments.stage)
+    for field in ("precision", "compile"):
+        if getattr(arguments, field):
+            setattr(param, field, getattr(arguments, field))
     if arguments.snapshot and (arguments.snapshot != LATEST or states(param.snapshot_prefix)):
         param.ClearField("weights")
     elif arguments.weights:
