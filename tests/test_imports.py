@@ -20,7 +20,7 @@ RULES = {
     "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
     "crnn.report": (set(), {"numpy", "matplotlib"}),
     "crnn.experiments": (
-        {"crnn.solver", "crnn.net", "crnn.data", "crnn.report", "crnn.proto"},
+        {"crnn.solver", "crnn.net", "crnn.data", "crnn.decode", "crnn.report", "crnn.proto"},
         {"torch", "numpy", "tqdm", "sklearn"},
     ),
     "crnn.pycaffe": (

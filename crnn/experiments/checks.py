@@ -55,18 +55,20 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
             )
     for job in jobs:
         if job.source and job.source not in jobs and not job.source.done:
-            found.append(f"{job} starts from the weights of {job.source}, which is not done: run it too")
-    for path in sorted({job.weights for job in jobs if job.weights and not job.source}):
+            how = "starts from the weights" if job.net.from_net else "is trained on the answers"
+            found.append(f"{job} {how} of {job.source}, which is not done: run it too")
+    for path in sorted({job.weights for job in jobs if job.weights and not job.net.from_net}):
         if not Path(path).exists():
             found.append(f"{path}, the weights that nets start from, is not there")
     return list(dict.fromkeys(found))
 
 
 def read_by(job: Job) -> set[str]:
-    """The databases and mean files of a job's net."""
+    """The databases and mean files of a job's net, and what it is tested by."""
     layers = job.experiment.net_text(job.net).layer
     fields = [(one.data_param, one.transform_param) for one in layers]
-    return {path for data, t in fields for path in (data.source, data.label_source, t.mean_file)} - {""}
+    own = {path for data, t in fields for path in (data.source, data.label_source, t.mean_file)}
+    return (own | {job.experiment.message.tree, job.net.answers.records}) - {""}
 
 
 def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParameter:

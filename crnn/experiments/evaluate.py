@@ -129,7 +129,7 @@ def evaluate(
     for done in range(0, len(records), loader.batch_size):
         batch = records[done : done + loader.batch_size]
         images, truth = loader.records(batch.start, len(batch))
-        keys += [loader.source.reader.key(i).decode("utf-8", "backslashreplace") for i in batch]
+        keys += keys_of(loader, batch)
         check_labels(truth, classes, keys[done:])
         part = slice(done, done + len(batch))
         probabilities[part] = predict(net, loader.transformer, images, views)
@@ -152,15 +152,21 @@ def predict(net: Net, transformer: Transformer, images: np.ndarray, views: int =
 
 
 def feed(net: Net, images) -> None:
-    """A forward on images [N, C, h, w], as the net takes them; labels, which no score depends on, are 0."""
+    """A forward on images [N, C, h, w], as the net takes them; labels, which no score of this forward may
+    depend on, are 0, and so are label paths."""
     node = image_node(net)
-    labels = [np.zeros((len(images), *shape[1:]), np.float32) for shape in node.layer.top_shapes[1:]]
-    net(**dict(zip(node.tops, (images, *labels), strict=True)))
+    zeros = {
+        top: np.zeros((len(images), *shape[1:]), np.float32)
+        for one in (node, *path_nodes(net))
+        for top, shape in zip(one.tops, one.layer.top_shapes, strict=True)
+    }
+    net(**{**zeros, node.tops[0]: images})
 
 
 def data_node(net: Net) -> Node:
-    """The one layer of the net that reads a database."""
+    """The one layer of the net that reads a database of images."""
     nodes = [node for node in net.nodes if hasattr(getattr(node.layer, "loader", None), "records")]
+    nodes = [node for node in nodes if node not in path_nodes(net)]
     if len(nodes) != 1:
         cure = "" if nodes else ": give its train_val, not its deploy"
         raise ValueError(
@@ -171,12 +177,29 @@ def data_node(net: Net) -> Node:
 
 def image_node(net: Net) -> Node:
     """The one layer by which images [N, C, h, w] enter the net: a Data or an Input layer."""
-    nodes = [node for node in net.nodes if node.layer.source and len(node.layer.top_shapes[0]) == 4]
+    nodes = [node for node in _sources(net) if node not in path_nodes(net)]
     if len(nodes) != 1:
         raise ValueError(
             f"net {net.name!r} must have one layer whose top is images [N, C, h, w], it has {len(nodes)}"
         )
     return nodes[0]
+
+
+def path_nodes(net: Net) -> list[Node]:
+    """The layers whose only top is label paths [N, T, 1, 1], beside that of the images and after it."""
+    return [node for node in _sources(net)[1:] if len(node.tops) == 1 and _is_path(node)]
+
+
+def _sources(net: Net) -> list[Node]:
+    return [node for node in net.nodes if node.layer.source and len(node.layer.top_shapes[0]) == 4]
+
+
+def _is_path(node: Node) -> bool:
+    return node.layer.top_shapes[0][2:] == (1, 1)
+
+
+def keys_of(loader, records: range) -> list[str]:
+    return [loader.source.reader.key(i).decode("utf-8", "backslashreplace") for i in records]
 
 
 def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
@@ -195,8 +218,17 @@ def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
     shape = net.shapes[name]
     if len(shape) != 4 if maps else len(shape) < 2 or np.prod(shape[2:]) != 1:
         wanted = "a map of scores" if maps else "one score"
-        raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not {wanted} a class")
+        paths = "; if it says label paths, give their tree (--tree)" if len(shape) == 3 else ""
+        raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not {wanted} a class{paths}")
     return name, normalised
+
+
+def score_blobs(net: Net) -> list[str]:
+    """The blobs [N, n] that hold scores of classes: all that a Softmax makes or a loss or Accuracy reads."""
+    made = [node.tops[0] for node in net.nodes if node.param.type == "Softmax"]
+    readers = [node for node in net.nodes if node.param.type in ("SoftmaxWithLoss", "Accuracy")]
+    names = dict.fromkeys([*made, *(node.bottoms[0] for node in readers)])
+    return [name for name in names if len(net.shapes[name]) > 1 and np.prod(net.shapes[name][2:]) == 1]
 
 
 def check_labels(labels: np.ndarray, classes: int, keys: list[str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from crnn.data.transformer import VIEWS
-from crnn.experiments.evaluate import CENTRE, data_node, feed
+from crnn.experiments.evaluate import CENTRE, data_node, feed, keys_of
 from crnn.net.graph import is_included, net_state
 from crnn.net.net import Net
 from crnn.proto import pb
@@ -49,11 +49,7 @@ def batches(net: Net, blob: str, views: int) -> Iterator[tuple[np.ndarray, np.nd
         for view in range(VIEWS) if views > 1 else [CENTRE]:
             feed(net, loader.transformer.view(images, view))
             features.append(net.blobs[blob].flatten(1).float().cpu().numpy())
-        keys = [
-            loader.source.reader.key(start + i).decode("utf-8", "backslashreplace")
-            for i in range(len(labels))
-        ]
-        yield np.stack(features), labels, keys
+        yield np.stack(features), labels, keys_of(loader, range(start, start + len(labels)))
 
 
 def collect(net: Net, blob: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:

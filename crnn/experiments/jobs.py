@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crnn.experiments import segment
+from crnn.experiments import measures
+from crnn.experiments.answers import ANSWERING, answering_text, steps_of, training_text
 from crnn.experiments.measures import Scores
 from crnn.experiments.spec import Experiment, is_trained
 from crnn.experiments.steps import (
@@ -12,6 +13,7 @@ from crnn.experiments.steps import (
     SOLVER,
     Step,
     free_name,
+    in_line,
     scores_of,
     snapshots,
     testing,
@@ -22,7 +24,7 @@ from crnn.proto import pb
 from crnn.proto.text import dump
 
 KEPT = 2  # snapshots of a running training
-CRF = "crf.prototxt"
+CRF, DECODE = "crf.prototxt", "decode.prototxt"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,12 @@ class Job:
     """The folder is OUT/NET/seed_SEED. The files in it are what a user would write by hand:
 
     train_val.prototxt, solver.prototxt   the effective texts
+    answering.prototxt, answers.npz       how another net labels training records, and its labels
+    answered_paths_lmdb                   the label paths made of these, which the net is trained on
     NET_iter_N.caffemodel, ...            snapshots
     views_1.npz, views_10.npz             the scores of all test records
     crf.prototxt                          what refines the scores, if the net has one
+    decode.prototxt                       how its label paths are found, if not greedily
     log.txt, manifest.json                what the commands said, and what they ran on
     """
 
@@ -55,19 +60,27 @@ class Job:
 
     @property
     def source(self) -> "Job | None":
-        """The job whose trained weights this one starts from."""
-        return replace(self, name=self.net.from_net) if self.net.from_net else None
+        """The job whose trained weights this one needs: to start from, or for its answers."""
+        name = self.net.from_net or self.net.answers.net
+        return replace(self, name=name) if name else None
 
     def __str__(self) -> str:
         return f"{self.name}, seed {self.seed}"
 
     def texts(self) -> dict[str, str]:
         """File name -> text, of everything that decides what is trained."""
-        texts = {NET: dump(self.experiment.net_text(self.net))}
+        net = self.experiment.net_text(self.net)
+        texts = {NET: dump(net)}
+        if self.net.HasField("answers"):
+            texts[NET] = dump(training_text(net, self.net.answers, self.folder))
+            source = self.experiment.net_text(self.source.net)
+            texts[ANSWERING] = dump(answering_text(source, self.net.answers))
         if self.trained:
             texts[SOLVER] = dump(self.solver())
         if self.net.HasField("crf"):
             texts[CRF] = dump(self.net.crf)
+        if self.net.HasField("decode"):
+            texts[DECODE] = dump(self.net.decode)
         return texts
 
     def solver(self) -> pb.SolverParameter:
@@ -82,10 +95,15 @@ class Job:
     @property
     def weights(self) -> str:
         """What the net starts from; "" if from its fillers."""
-        if self.source:
-            solver = self.source.solver()
-            return f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+        if self.net.from_net:
+            return self.source.trained_weights
         return self.net.weights.replace("{seed}", str(self.seed))
+
+    @property
+    def trained_weights(self) -> str:
+        """What its training ends with."""
+        solver = self.solver()
+        return f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
 
     def place(self) -> Path | None:
         """Writes the texts. A folder that was made by others is set aside, under the path returned."""
@@ -106,14 +124,23 @@ class Job:
         if self.net.HasField("svm"):
             yield self._svm(views, gpu)
             return
+        if self.net.HasField("answers"):
+            weights, tree = self.source.trained_weights, self.experiment.message.tree
+            yield from steps_of(self.net.answers, self.folder, weights, tree, gpu)
         if self.trained:
             yield training("train", self.folder, gpu)
         weights = weights_of(self.folder) if self.trained else Path(self.weights)
         for count in views:
             # Other weights would be another folder's; a copy from a second machine may have any times.
             step = testing(f"test, {count} views", self.folder, count, weights, gpu)
-            crf = ["--crf", " ".join(dump(self.net.crf).split())] if self.net.HasField("crf") else []
-            yield step._replace(command=[*step.command, *crf], after=())
+            yield step._replace(command=[*step.command, *self._test_flags()], after=())
+
+    def _test_flags(self) -> list[str]:
+        flags = ["--tree", self.experiment.message.tree] if self.experiment.message.tree else []
+        for name in ("crf", "decode"):
+            if self.net.HasField(name):
+                flags += [f"--{name}", in_line(getattr(self.net, name))]
+        return flags
 
     def _svm(self, views: list[int], gpu: str | None) -> Step:
         svm, model = self.net.svm, self.folder / NET
@@ -134,7 +161,7 @@ class Job:
         return self.placed and all(step.done for step in self.steps())
 
     def scores(self, views: int) -> Scores:
-        return segment.load(scores_of(self.folder, views))
+        return measures.load(scores_of(self.folder, views))
 
     def prune(self, kept: int = KEPT) -> None:
         """Removes whole snapshots but the newest `kept`: a long training would fill the disk with them."""

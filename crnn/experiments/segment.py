@@ -16,7 +16,7 @@ import torch
 from crnn.data.transformer import Transformer
 from crnn.data.warp import VOID
 from crnn.experiments.crf import refine
-from crnn.experiments.evaluate import CENTRE, Evaluation, data_node, feed, score_blob
+from crnn.experiments.evaluate import CENTRE, data_node, feed, keys_of, score_blob
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
@@ -88,15 +88,6 @@ def _shares(hits: np.ndarray, total: np.ndarray) -> np.ndarray:
     return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
 
 
-def load(path) -> Evaluation | Segmentation:
-    """What `crnn test --save` wrote, whichever it is."""
-    if not zipfile.is_zipfile(path):
-        return Evaluation.load(path)  # which says what is wrong
-    with zipfile.ZipFile(path) as file:
-        kind = Segmentation if "truth.npy" in file.namelist() else Evaluation
-    return kind.load(path)
-
-
 def has_maps(net: Net) -> bool:
     """Whether the labels of the net's Data layer are maps."""
     return data_node(net).layer.loader.source.maps is not None
@@ -126,7 +117,7 @@ def segment(
         batch = records[done : done + loader.batch_size]
         images, maps = loader.records(batch.start, len(batch))
         part = slice(done, done + len(batch))
-        keys += [loader.source.reader.key(i).decode("utf-8", "backslashreplace") for i in batch]
+        keys += keys_of(loader, batch)
         truth[part] = loader.transformer.crop(maps, CENTRE)[:, 0]
         _check_maps(truth[part], classes, keys[done:])
         scores = probabilities(net, loader.transformer, images)

@@ -105,6 +105,8 @@ def _problems(experiment: Experiment):
     for i, measure in enumerate(message.measure):
         if measure not in MEASURES:
             yield ("measure", i), f"unknown measure {measure!r}; known: {', '.join(MEASURES)}"
+    if message.tree and list(message.views) != [1]:
+        yield ("tree",), "label paths are tested with 1 view: views must be 1"
     names = [net.name for net in message.net]
     if message.HasField("baseline") and message.baseline not in names:
         yield ("baseline",), f"baseline {message.baseline!r} is none of the nets {', '.join(names)}"
@@ -139,6 +141,10 @@ def _net_problems(experiment: Experiment, net):
                 ("paper", i),
                 f"{figure.measure} with {figure.views} views is not measured: add it to measure and views",
             )
+    if net.HasField("answers"):
+        yield from ((("answers",), text) for text in _answers_problems(experiment, net))
+    if net.HasField("decode") and not experiment.message.tree:
+        yield ("decode",), "label paths are decoded by the experiment's `tree`, which it has not"
     paths = {"net": net.net}
     if trained:
         paths["solver"] = net.solver or experiment.message.solver
@@ -157,6 +163,17 @@ def _net_problems(experiment: Experiment, net):
                     experiment.net_text(net)
                 except PrototxtError as error:
                     yield from ((("insert",), problem) for problem in error.problems)
+
+
+def _answers_problems(experiment: Experiment, net):
+    answers = net.answers
+    before = [one.name for one in experiment.nets[: experiment.nets.index(net)] if is_trained(one)]
+    if not is_trained(net) or net.from_net:
+        yield "answers are to be trained on: they do not go with only_test, svm and from_net"
+    if answers.net not in before:
+        yield f"{answers.net!r} is no net that is trained before it: {', '.join(before)}"
+    if not (answers.records and answers.paths and experiment.message.tree):
+        yield "answers need `records` and `paths`, and the experiment a `tree`"
 
 
 def _data_problems(data):

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from crnn.proto.text import dump
 from crnn.proto.upgrade import read_solver
 
 NET, SOLVER = "train_val.prototxt", "solver.prototxt"  # of a net's folder
@@ -35,7 +36,7 @@ def training(name: str, folder: Path, gpu: str | None = None) -> Step:
     states = snapshots(folder)
     if states and not weights.exists():
         command += ["--snapshot", str(states[-1])]
-    return Step(name, [*command, *_on(gpu)], [weights])
+    return Step(name, [*command, *on(gpu)], [weights])
 
 
 def testing(name: str, folder: Path, views: int, weights: Path, gpu: str | None = None) -> Step:
@@ -43,7 +44,7 @@ def testing(name: str, folder: Path, views: int, weights: Path, gpu: str | None 
     scores = scores_of(folder, views)
     command = ["test", "--model", str(folder / NET), "--weights", str(weights)]
     command += ["--all", "--views", str(views), "--save", str(scores)]
-    return Step(name, [*command, *_on(gpu)], [scores], (weights,))
+    return Step(name, [*command, *on(gpu)], [scores], (weights,))
 
 
 def snapshots(folder: Path) -> list[Path]:
@@ -63,7 +64,12 @@ def scores_of(folder: Path, views: int) -> Path:
     return folder / f"views_{views}.npz"
 
 
-def _on(gpu: str | None) -> list[str]:
+def in_line(message) -> str:
+    """A message's text as one word of a command."""
+    return " ".join(dump(message).split())
+
+
+def on(gpu: str | None) -> list[str]:
     return [] if gpu is None else ["--gpu", gpu]
 
 

@@ -165,6 +165,8 @@ def train_and_test(
         if aside := job.place():
             print(f"{job.folder} was made by other texts: it is now {aside}", flush=True)
         content = {"data": manifest.data_of(job.experiment.net_text(job.net))}
+        if tree := job.experiment.message.tree:
+            content["data"][tree] = {"sha256": manifest.digest(tree)}
         if job.weights:
             content["weights"] = {job.weights: manifest.digest(job.weights)}
         manifest.record(job.folder, content, manifest.setup(places.threads, gpu, doctor.active()))

@@ -1,12 +1,15 @@
 """test: scores a trained net, as `caffe test` does, or exactly over all records with 1 or 10 views."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
 import torch
 
+from crnn.data.label_tree import read_tree
 from crnn.experiments.evaluate import Evaluation, evaluate
+from crnn.experiments.label_paths import LabelPaths, say
 from crnn.experiments.segment import Segmentation, has_maps, segment
 from crnn.net import debug_info, weights
 from crnn.net.net import Net
@@ -21,10 +24,14 @@ EXAMPLES = """examples:
   crnn test -model train_val.prototxt -weights crnn_iter_450000.caffemodel -iterations 1000
   crnn test -model train_val.prototxt -weights crnn_iter_450000.caffemodel --all --views 10
   crnn test -model fcn8s.prototxt -weights fcn8s.caffemodel --all --crf "iterations: 5"
+  crnn test -model rnn.prototxt -weights rnn.caffemodel --all --tree tree.txt --decode "beam: 5 valid: true"
 
 Without --all the first ITERATIONS batches are run and averaged, as Caffe does; with it every record of the
 TEST Data layer counts exactly once. Of a net with label maps (data_param.label_source) every pixel counts
-once, but those of label 255."""
+once, but those of label 255. With a label tree (crnn data tree) the label paths are scored, level by level:
+those that the net makes, or of a net that says one label an image, that label's."""
+
+OF_ALL = ("save", "confusion", "crf", "tree", "decode")  # flags
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,6 +76,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEXT",
         help="label maps: refine the answers by a dense CRF; TEXT has fields of CrfParameter",
     )
+    parser.add_argument("--tree", metavar="FILE", help="with --all: the tree of the label paths to score")
+    parser.add_argument(
+        "--decode", metavar="TEXT", help="label paths: how they are found; TEXT has fields of DecodeParameter"
+    )
     parser.add_argument("--labels", metavar="FILE", help="label maps: the classes' names, one a line")
     return parser
 
@@ -91,7 +102,7 @@ def main(argv: list[str]) -> int:
         log(Note("weights.py", str(report)))
     if exactly:
         exact(net, arguments)
-    elif flag := next((f for f in ("save", "confusion", "crf") if getattr(arguments, f) is not None), None):
+    elif flag := next((f for f in OF_ALL if getattr(arguments, f) is not None), None):
         raise ValueError(f"--{flag} is of all records: give --all or --views 10 with it")
     else:
         batches(net, arguments.iterations, log)
@@ -126,7 +137,14 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        if has_maps(net):
+        if arguments.tree is not None:
+            if arguments.views > 1 or arguments.confusion is not None or arguments.crf is not None:
+                raise ValueError("label paths are tested with 1 view, and have no --confusion and no --crf")
+            way = parse(arguments.decode or "", pb.DecodeParameter, "--decode").message
+            result = say(net, read_tree(arguments.tree), way, progress)
+        elif arguments.decode is not None:
+            raise ValueError("--decode is of label paths: give their --tree")
+        elif has_maps(net):
             if arguments.views > 1:
                 raise ValueError("label maps are tested with 1 view: remove --views")
             result = segment(net, crf_of(arguments.crf), progress)
@@ -136,6 +154,8 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
             result = evaluate(net, arguments.views, progress)
     if isinstance(result, Evaluation):
         print_classes(result)
+    elif isinstance(result, LabelPaths):
+        print_paths(result)
     else:
         print_maps(result, arguments.labels)
     if arguments.save:
@@ -157,6 +177,21 @@ def print_classes(result: Evaluation) -> None:
         if k < result.classes:
             print(f"top-{k} accuracy {100 * result.top(k):.2f} %")
     print(f"mean class accuracy {100 * result.mean_class_accuracy:.2f} %")
+
+
+def print_paths(result: LabelPaths) -> None:
+    """Each level's accuracy, then the measures of the whole path; a dash where the net says nothing."""
+    labels = len(result.sequences)
+    print(f"{len(result.labels)} records, {labels} labels below {result.inner} categories")
+    rows = [(f"level {i}", result.level_accuracy(i)) for i in range(1, result.levels + 1)]
+    rows += [("fine", result.fine_accuracy), ("path", result.path_accuracy)]
+    for name, share in rows:
+        print(f"{name} accuracy {percent(share)}")
+    print(f"consistency {percent(result.consistency)}")
+
+
+def percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
 def print_maps(result: Segmentation, labels: str | None) -> None:

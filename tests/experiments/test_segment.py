@@ -9,7 +9,7 @@ from crnn.data.datum import encode
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.experiments import segment
 from crnn.experiments.evaluate import Evaluation, evaluate
-from crnn.experiments.measures import MEASURES, score
+from crnn.experiments.measures import MEASURES, load, score
 from crnn.experiments.segment import Segmentation
 from crnn.net.net import Net
 from crnn.net.weights import save
@@ -68,16 +68,16 @@ def test_measures_are_in_percent_and_of_their_kind(counted):
 
 def test_a_file_gives_back_what_was_saved(counted, tmp_path):
     counted.save(tmp_path / "a.npz")
-    loaded = segment.load(tmp_path / "a.npz")
+    loaded = load(tmp_path / "a.npz")
     assert isinstance(loaded, Segmentation) and loaded.classes == 4
     np.testing.assert_array_equal(loaded.confusion, counted.confusion)
     assert loaded.keys.tolist() == ["a", "b"]
     classes = Evaluation(np.eye(2, dtype="f4"), np.array([0, 1]), np.array(["a", "b"]))
     classes.save(tmp_path / "b.npz")
-    assert isinstance(segment.load(tmp_path / "b.npz"), Evaluation)
+    assert isinstance(load(tmp_path / "b.npz"), Evaluation)
     (tmp_path / "c.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"c.npz holds no evaluation .*: remove it and test again"):
-        segment.load(tmp_path / "c.npz")
+        load(tmp_path / "c.npz")
 
 
 # ---- a net ----
