@@ -13,6 +13,7 @@ from crnn.experiments.overlays import overlays
 from crnn.experiments.spec import Experiment, Way
 from crnn.experiments.statistics import Mean, mean, paired
 from crnn.experiments.steps import SOLVER, weights_of
+from crnn.experiments.told import told
 from crnn.proto import pb
 from crnn.proto.blobs import read_binary, shape_of
 from crnn.proto.upgrade import upgrade_net
@@ -37,6 +38,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         raise ValueError(f"no job of {experiment.name} is finished in {where}: crnn experiment run it first")
     check_data(done)
     tables = _tables(experiment, done)
+    alike = [job for job in _first_of_each(done) if job.seed == done[0].seed]
     message, baseline = experiment.message, experiment.message.baseline
     notes = [INTERVALS]
     compared = sum(not math.isnan(row.difference.half) for table in tables for row in table.rows)
@@ -51,9 +53,10 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         notes=notes,
         tables=tables,
         costs=[_cost([job for job in done if job.name == one.name]) for one in _first_of_each(done)],
-        commands=[f"crnn {line}" for data in message.data for line in data.command] + [command],
+        commands=[*dict.fromkeys(f"crnn {line}" for data in message.data for line in data.command), command],
         setup=_setup(done),
-        overlays=overlays([job for job in _first_of_each(done) if job.seed == done[0].seed]),
+        overlays=overlays(alike),
+        told=told(alike),
         progress=f"{len(done)} of {len(jobs)} trainings and tests are done.",
         solvers={
             job.name: (job.folder / SOLVER).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.report import plots
+from crnn.report import label_paths, plots
 from crnn.report.page import document, duration, table, write_text
 
 
@@ -81,6 +81,7 @@ class Comparison:
     progress: str = ""
     solvers: dict[str, str] = field(default_factory=dict)
     overlays: list[Overlay] = field(default_factory=list)
+    told: label_paths.Told | None = None
 
 
 def write(folder: str | os.PathLike, comparison: Comparison) -> list[Path]:
@@ -202,6 +203,7 @@ def page(comparison: Comparison) -> str:
     ]
     sections.append("<h2>Every seed</h2>\n" + "\n".join(single))
     sections.append(_predictions(comparison.overlays) if comparison.overlays else "")
+    sections.append(label_paths.section(comparison.told) if comparison.told else "")
     solvers = [
         f"<details><summary>{escape(net)}</summary><pre>{escape(text)}</pre></details>"
         for net, text in comparison.solvers.items()

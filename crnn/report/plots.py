@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from crnn.report.content import Curve
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by the colour-blind
+MARKERS = ("o", "^", "s", "x", "+", "v")  # for more groups than colours
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Type", "Format"))
 LONGEST = 20  # letters of a class's name
 STYLE = {
@@ -97,6 +98,21 @@ def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
                 ink = "white" if share > 50 else "#222222"
                 if share > 0:
                     axes.text(j, i, _percent(share), ha="center", va="center", color=ink, fontsize=8)
+        return _svg(figure)
+
+
+def scatter(points: np.ndarray, groups: np.ndarray, names: dict[int, str]) -> str:
+    """Points [n, 2] in a colour a group, without scales: only who is near whom means something."""
+    with rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for i, (group, name) in enumerate(names.items()):
+            x, y = points[groups == group].T
+            marker = MARKERS[i // len(COLOURS) % len(MARKERS)]
+            axes.plot(x, y, marker, color=colour(i), markersize=3, label=name, linewidth=0)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
         return _svg(figure)
 
 

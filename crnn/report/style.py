@@ -44,6 +44,10 @@ tr.total td { border-top: 1px solid #999; border-bottom: 0; font-weight: 600; }
 .sight img { display: block; width: 100%; height: auto; image-rendering: pixelated; }
 .sight figcaption { line-height: 1.3; overflow-wrap: anywhere; }
 .sight figcaption + img { width: 50%; margin: 0.3rem 0; outline: 1px solid #ccc; }
+.told { display: flex; gap: 1rem; margin: 0.5rem 0 1rem; }
+.told figure { width: 8rem; flex: none; }
+.told img { width: 6rem; image-rendering: pixelated; }
+.told figcaption { line-height: 1.3; overflow-wrap: anywhere; }
 @media (max-width: 32rem) {
   table { font-size: 0.78rem; }
   th, td { padding-right: 0.5rem; }
