@@ -67,8 +67,14 @@ def _shortest(above: dict[str, list[str]]) -> dict[str, str]:
 
 def imagenet2010(meta: Path) -> LabelTree:
     """The subset of Ristin 2015 by the rule above, of ILSVRC2010's meta.mat. Raises ValueError."""
+    children, names, _ = read_meta(meta.read_bytes(), str(meta))
+    return ristin(children, names)
+
+
+def read_meta(data: bytes, where: str) -> tuple[dict[str, list[str]], dict[str, str], dict[int, str]]:
+    """Of ILSVRC2010's meta.mat: WordNet id -> those below it, id -> name, ILSVRC2010_ID -> id."""
     try:
-        rows = read_variable(meta.read_bytes(), "synsets")
+        rows = read_variable(data, "synsets")
         wnid = {int(row["ILSVRC2010_ID"].item()): row["WNID"] for row in rows}
         names = {row["WNID"]: _first(row["words"]) for row in rows}
         children = {
@@ -77,8 +83,8 @@ def imagenet2010(meta: Path) -> LabelTree:
             if row["num_children"].item()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{meta} is not ILSVRC2010's meta.mat: {error}") from None
-    return ristin(children, names)
+        raise ValueError(f"{where} is not ILSVRC2010's meta.mat: {error}") from None
+    return children, names, wnid
 
 
 def ristin(children: dict[str, list[str]], names: dict[str, str]) -> LabelTree:

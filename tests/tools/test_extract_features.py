@@ -5,6 +5,7 @@ import pytest
 
 from crnn.data.leveldb_reader import LevelDbReader
 from crnn.data.lmdb_reader import LmdbReader
+from crnn.experiments.evaluate import CENTRE
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.testing import golden
@@ -77,3 +78,25 @@ def test_what_cannot_be_done_is_refused(logged, words, message):
 def test_an_existing_database_is_left_alone(logged):
     with pytest.raises(FileExistsError, match="raw_color_lmdb exists"):
         tool.main([WEIGHTS, "logged_net.prototxt", "fc", "raw_color_lmdb", "1"])
+
+
+@pytest.mark.parametrize("of", ["test", "train"])
+def test_all_records_once_with_keys_and_labels(logged, of):
+    """As Caffe's tool has them, but under their own keys, with labels, and the last batch is no larger."""
+    words = [WEIGHTS, "logged_net.prototxt", "fc", "all_lmdb", "all", "--of", of]
+    assert tool.main(words) == 0
+    net = Net("logged_net.prototxt", phase=of.upper(), weights=WEIGHTS)
+    loader, found = net.layer("data").loader, records("all_lmdb")
+    assert [key for key, _ in found] == [loader.source.reader.key(i) for i in range(len(loader))]
+    images, labels = loader.records(0, len(loader))
+    assert [datum.label for _, datum in found] == labels.tolist()
+    test = Net("logged_net.prototxt", phase="TEST", weights=WEIGHTS)
+    view = test.layer("data").loader.transformer.view(images, CENTRE)
+    test(data=view, label=np.zeros(len(images), np.float32))
+    want = test.blobs["fc"].detach().numpy()
+    np.testing.assert_allclose([d.float_data for _, d in found], want, rtol=1e-4, atol=1e-5)
+
+
+def test_training_records_are_all_or_none(logged):
+    with pytest.raises(ValueError, match="--of train is of all records: give `all` in place of the number"):
+        tool.main([WEIGHTS, "logged_net.prototxt", "fc", "x", "3", "--of", "train"])
