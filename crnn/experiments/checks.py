@@ -40,13 +40,19 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
         if not wants or all(Path(path).exists() for path in data.makes):
             continue
         if downloads is None:
-            kind = shlex.split(data.command[0])[2]
+            words = shlex.split(data.command[0])
+            names = " ".join(words[: 3 if words[1] == "convert" else 2])
             found.append(
                 f"{data.makes[0]} is not there: give --data DIR, the folder of the downloads that "
-                f"`crnn data convert {kind} --help` lists"
+                f"`crnn {names} --help` lists"
             )
         elif not downloads.is_dir():
             found.append(f"--data {downloads} is no folder")
+    for data in experiment.message.data:
+        if not all(Path(path).exists() for path in data.makes):
+            files = [word for command in data.command for word in shlex.split(command) if _is_net(word)]
+            gone = [file for file in files if not Path(file).exists()]
+            found += [f"{file}, by which {data.makes[0]} is made, is not there" for file in gone]
     made = {path for data in experiment.message.data for path in data.makes}
     for path in sorted({path for job in jobs for path in read_by(job)} - made):
         if not Path(path).exists():
@@ -61,6 +67,10 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
         if not Path(path).exists():
             found.append(f"{path}, the weights that nets start from, is not there")
     return list(dict.fromkeys(found))
+
+
+def _is_net(word: str) -> bool:
+    return word.endswith((".caffemodel", ".prototxt"))
 
 
 def read_by(job: Job) -> set[str]:

@@ -13,6 +13,7 @@ from crnn.proto.text import Document, PrototxtError, dump, load, parse
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.proto.variants import remove_layers, replace, replace_layers
 
+DATA_COMMANDS = ("data", "extract_features")  # that make databases
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a net: it names a folder
 
 
@@ -183,7 +184,8 @@ def _data_problems(data):
         except ValueError as error:
             yield ("command", i), f"{command!r} is no command: {error}"
             continue
-        if words[:1] != ["data"]:
-            yield ("command", i), f"{command!r} must be a `data` command of crnn, without `crnn`"
+        if not words or words[0] not in DATA_COMMANDS:
+            known = " or ".join(f"`{name}`" for name in DATA_COMMANDS)
+            yield ("command", i), f"{command!r} must be a {known} command of crnn, without `crnn`"
     if not data.command or not data.makes:
         yield (), "data needs a command and what it makes"

@@ -19,7 +19,7 @@ from crnn.proto import pb
 from crnn.proto.text import load
 from crnn.report.comparison import markdown, write
 from crnn.tools import data as data_tool
-from crnn.tools import doctor, flags
+from crnn.tools import doctor, extract_features, flags
 
 SHIPPED = Path(prototxt_like.__file__).parent
 FILE = "experiment.prototxt"
@@ -149,8 +149,12 @@ def make_data(experiment: Experiment, arguments: argparse.Namespace) -> int:
             if all(Path(path).exists() for path in data.makes):
                 break
             words = [word.replace("{data}", str(arguments.data)) for word in shlex.split(command)]
+            program = data_tool
+            if words[0] == "extract_features":
+                program = extract_features
+                words += ["lmdb", "GPU", arguments.devices[0]] if arguments.devices else []
             print(f"$ crnn {shlex.join(words)}", flush=True)
-            if status := data_tool.main(words[1:]):
+            if status := program.main(words[1:]):
                 return status
         absent = [path for path in data.makes if not Path(path).exists()]
         if absent:
