@@ -15,7 +15,7 @@ from crnn.data_tools import label_paths, part
 from crnn.experiments import states
 from crnn.experiments.answers import images_of
 from crnn.experiments.jobs import jobs_of
-from crnn.experiments.label_paths import LabelPaths
+from crnn.experiments.label_paths import LabelPaths, say
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.text import PrototxtError
@@ -163,6 +163,25 @@ def test_states_are_those_of_the_decoded_paths(whole, inside):
     )
     assert got.shape == (2, 2, 5) and truth.tolist() == [int(label[0]) for _, label in images]
     np.testing.assert_allclose(got, net.blobs["lstm"].detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tree", "way", "says"),
+    [
+        ("a\n  b\n    c\n      d\n  e", {}, "the path of 'd' has 3 labels and an end, the net 2 steps"),
+        (
+            "a\n  b\n    c\n    d",
+            {},
+            "the tree has 3 categories, blob 'scores' of net 'features-rnn' scores 5: num_output must be the",
+        ),
+        (TREE, {"given": 3}, "3 labels of each path cannot be given: that of 'rock' has 2"),
+        (TREE, {"beam": 0}, "wanted a beam of 1 or more"),
+    ],
+)
+def test_a_net_and_a_tree_that_do_not_fit(inside, tree, way, says):
+    net = Net("rnn.prototxt", phase="TEST")
+    with pytest.raises(ValueError, match=re.escape(says)):
+        say(net, parse_tree(tree.splitlines()), pb.DecodeParameter(**way))
 
 
 def test_the_images_of_a_net_are_its_first_data_layers(inside):

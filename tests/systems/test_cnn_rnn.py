@@ -12,6 +12,8 @@ import torch
 from crnn.data.label_tree import parse_tree
 from crnn.decode import decode, generator
 from crnn.net.net import Net
+from crnn.proto import pb
+from crnn.proto.text import dump, parse
 
 FOLDER = Path(__file__).resolve().parents[2] / "prototxt_like" / "cnn_rnn"
 #: Things of one to three levels: paths, an end, padding.
@@ -111,6 +113,48 @@ def test_the_loss_is_equation_8(features):
     p = transcription(net, features, paths)
     want = -sum(np.log(p[t, n, k]) for (n, t), k in np.ndenumerate(paths) if k >= 0) / BATCH
     assert net.loss().item() == pytest.approx(want, rel=1e-8)
+
+
+def generator_net(kind: str) -> Net:
+    """A CNN-based generator on features, 2 coarse and 3 fine labels, with Inputs for its Data layers."""
+    data = generate.Data("x", (FEATURE, 1, 1), 2, 3, BATCH)
+    text = generate.text("train", data, "features", generate.Head(kind))
+    message = parse(text, pb.NetParameter, kind).message
+    shapes = {"data": (BATCH, FEATURE, 1, 1), "label": (BATCH,), "path": (BATCH, 2, 1, 1)}
+    for layer in message.layer:
+        if layer.type == "Data":
+            layer.type = "Input"
+            for top in layer.top:
+                layer.input_param.shape.add(dim=shapes[top])
+    net = Net(dump(message), phase="TRAIN")
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for blob in net.parameters():
+            blob.normal_(0, 0.6)
+    return net.double()
+
+
+def logs_of(scores: np.ndarray) -> np.ndarray:
+    return scores - np.log(np.exp(scores).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("kind", ["coarse-to-fine", "fine-to-coarse", "fine-and-coarse"])
+def test_the_loss_of_the_cnn_based_generators_is_equation_1(features, kind):
+    """Figure 2's strategies 1 to 3: the second level's scores are made of the first's, or both of v."""
+    net, coarse, fine = generator_net(kind), np.array([0, 1, 1, 0]), np.array([2, 0, 1, 2])
+    path = np.stack([coarse, 2 + fine], 1)
+    net(data=features, label=fine.astype(float), path=as_blob(path))
+    first, _, second = kind.partition("-to-")
+    levels, v = [first, second] if second else ["coarse", "fine"], features.reshape(BATCH, -1)
+    below, scores = v, {}
+    for level in levels:
+        W, b = (blob.detach().numpy() for blob in net.layer(level).blobs)
+        scores[level] = below @ W.T + b
+        below = scores[level] if second else v
+    logs = {level: logs_of(values) for level, values in scores.items()}
+    each = np.arange(BATCH)
+    want = -(logs["coarse"][each, coarse] + logs["fine"][each, fine]).sum() / BATCH
+    assert net.loss().item() == pytest.approx(want, rel=1e-10)
 
 
 def test_padding_learns_nothing(features):
