@@ -125,13 +125,9 @@ def say(
 
     Raises ValueError where net, tree and `way` do not fit together, and for a label that is not in the tree.
     """
-    way, made = way or pb.DecodeParameter(), generator(net)
-    steps = made.steps if made else tree.steps
-    sequences, loader = tree.sequences(steps), data_node(net).layer.loader
-    speak = _decoder(net, tree, sequences, made, way) if made else _chooser(net, tree, sequences)
-    if not made and way.ListFields():
-        raise ValueError(f"net {net.name!r} makes no label paths step by step: nothing to decode")
-    predicted = np.empty((len(loader), steps), np.int64)
+    way, loader = way or pb.DecodeParameter(), data_node(net).layer.loader
+    sequences, speak = speaker(net, tree, way)
+    predicted = np.empty((len(loader), sequences.shape[1]), np.int64)
     labels, keys = np.empty(len(loader), np.int64), []
     for done in range(0, len(loader), loader.batch_size):
         images, truth = loader.records(done, min(loader.batch_size, len(loader) - done))
@@ -146,7 +142,22 @@ def say(
     return LabelPaths(predicted, labels, np.array(keys, np.str_), sequences, tree.inner, end, way.given)
 
 
-def _decoder(net: Net, tree: LabelTree, sequences, made: Generator, way: pb.DecodeParameter):
+def speaker(net: Net, tree: LabelTree, way: pb.DecodeParameter) -> tuple[np.ndarray, Callable]:
+    """The labels' paths int64 [F, T] as the net has them, and a function that says what it says.
+
+    That takes the true paths int64 [N, T] of the images that the net has just seen (only those labels count
+    that `way` gives) and returns predicted ones [N, T]. Raises ValueError as `say`.
+    """
+    made = generator(net)
+    sequences = tree.sequences(made.steps if made else tree.steps)
+    if made:
+        return sequences, _decoder(net, tree, made, way)
+    if way.ListFields():
+        raise ValueError(f"net {net.name!r} makes no label paths step by step: nothing to decode")
+    return sequences, _chooser(net, tree, sequences)
+
+
+def _decoder(net: Net, tree: LabelTree, made: Generator, way: pb.DecodeParameter):
     """A function of the true paths: those that the net makes, step by step."""
     scored = net.shapes[made.scores][2]
     if scored != tree.categories:

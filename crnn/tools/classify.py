@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crnn.data.label_tree import read_tree
 from crnn.data.transformer import Transformer
 from crnn.experiments import attribution
-from crnn.experiments.evaluate import CENTRE, predict, score_blob
+from crnn.experiments.evaluate import CENTRE, feed, predict, score_blob
+from crnn.experiments.label_paths import speaker
 from crnn.net.graph import is_included, net_state
 from crnn.net.net import Net
 from crnn.proto import pb
+from crnn.proto.text import parse
 from crnn.proto.upgrade import read_net
 from crnn.tools import flags, images
 
@@ -24,6 +27,7 @@ EXAMPLES = """examples:
   crnn classify deploy.prototxt x.caffemodel cat.jpg --mean mean.binaryproto --labels synset_words.txt
   crnn classify deploy.prototxt x.caffemodel photos/ --mean 104,117,123 --views 10 --json
   crnn classify train_val.prototxt x.caffemodel cat.jpg     # its Data layer says mean, scale and crop
+  crnn classify deploy.prototxt cnn7-rnn.caffemodel photos/ --mean mean.binaryproto --tree tree.txt
 
 Preparation is Caffe's: BGR (or grey, if the net takes one channel), 0 to 255, warped to --resize, less the
 mean, times --scale; then the centre crop of the net's input size, or ten views whose softmax outputs are
@@ -73,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--region", type=pair, metavar="I,J", help="row and column on its map, from 0 (default: the centre)"
     )
+    parser.add_argument("--tree", metavar="FILE", help="print label paths of this tree; no pictures")
+    parser.add_argument(
+        "--decode",
+        metavar="TEXT",
+        help="with --tree: how paths are found; TEXT has fields of DecodeParameter",
+    )
     parser.add_argument("--gpu", metavar="ID", help="a CUDA device; without it the CPU")
     return parser
 
@@ -97,6 +107,10 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--top must be at least 1, got {arguments.top}")
     paths, net = images.files(arguments.images), load(arguments)
     transformer = images.preparation(net, arguments)
+    if arguments.tree is not None:
+        return print_paths(net, transformer, paths, arguments)
+    if arguments.decode is not None:
+        raise ValueError("--decode is of label paths: give their --tree")
     labels = read_labels(arguments.labels, net.shapes[score_blob(net)[0]][1])
     if not arguments.no_pictures:
         check_pictures(net, arguments)
@@ -117,6 +131,29 @@ def main(argv: list[str]) -> int:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     if sights:
         save(arguments, sights, len(paths))
+    return 0
+
+
+@torch.no_grad()
+def print_paths(net: Net, transformer: Transformer, paths: list[Path], arguments) -> int:
+    """A line an image, or JSON: the labels from coarse to fine."""
+    way = parse(arguments.decode or "", pb.DecodeParameter, "--decode").message
+    if arguments.views > 1 or way.given:
+        raise ValueError("label paths are said of 1 view, and no label of an image is given")
+    tree, results = read_tree(arguments.tree), []
+    sequences, speak = speaker(net, tree, way)
+    for start in range(0, len(paths), BATCH):
+        batch = paths[start : start + BATCH]
+        feed(
+            net, transformer.view(np.stack([images.read(path, transformer.shape) for path in batch]), CENTRE)
+        )
+        for path, said in zip(batch, speak(sequences[[0] * len(batch)]).tolist(), strict=True):
+            labels = [tree.name(category) for category in said if category >= 0 and category != tree.end]
+            results.append({"image": str(path), "path": labels})
+            if not arguments.json:
+                print(f"{path}: {' → '.join(labels)}", flush=True)
+    if arguments.json:
+        print(json.dumps(results, indent=1, ensure_ascii=False))
     return 0
 
 

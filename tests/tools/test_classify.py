@@ -278,3 +278,47 @@ def test_flags_that_say_nothing(flag, capsys):
     with pytest.raises(SystemExit):
         classify.main(["net.prototxt", "net.caffemodel", "a.png", *flag])
     assert flag[0] in capsys.readouterr().err
+
+
+# ---- label paths ----
+
+TREE = "all\n  animal\n    cat\n    dog\n  thing\n    cup\n    pen\n    hat\n    car\n"
+
+
+def test_the_path_of_a_label_in_a_tree(capsys):
+    """A net of six classes: the path above the likeliest."""
+    words = write_net()
+    Path("tree.txt").write_text(TREE)
+    assert classify.main([*words, "a.png", "b.jpg", "--tree", "tree.txt"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    classify.main([*words, "a.png", "b.jpg", "--no-pictures", "--top", "1"])
+    best = [
+        int(re.search(r"class (\d)", line)[1]) for line in capsys.readouterr().out.splitlines() if '"' in line
+    ]
+    names = ["animal → cat", "animal → dog", *(f"thing → {name}" for name in ("cup", "pen", "hat", "car"))]
+    assert out == [f"{file}: {names[label]}" for file, label in zip(("a.png", "b.jpg"), best, strict=True)]
+    classify.main([*words, "a.png", "--tree", "tree.txt", "--json"])
+    assert json.loads(capsys.readouterr().out) == [{"image": "a.png", "path": names[best[0]].split(" → ")}]
+
+
+def test_the_shipped_cnn_rnn_says_paths(capsys):
+    """Its deploy takes images and label paths; from any weights, a valid path is of the tree."""
+    from crnn.tools.experiment import SHIPPED
+
+    deploy = SHIPPED / "cnn_rnn" / "deploy.prototxt"
+    torch.manual_seed(0)
+    weights.save(Net(str(deploy), phase="TEST"), "rnn.caffemodel")
+    groups = [f"  g{i}\n" + "".join(f"    f{5 * i + j}\n" for j in range(5)) for i in range(20)]
+    Path("tree.txt").write_text("cifar100\n" + "".join(groups))
+    words = [str(deploy), "rnn.caffemodel", "a.png", "--tree", "tree.txt"]
+    assert classify.main([*words, "--decode", "valid: true beam: 3"]) == 0
+    group, fine = re.fullmatch(r"a\.png: g(\d+) → f(\d+)\n", capsys.readouterr().out).groups()
+    assert int(group) == int(fine) // 5
+    for more, says in (
+        (["--views", "10"], "said of 1 view"),
+        (["--decode", "given: 1"], "no label of an image"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            classify.main([*words, *more])
+    with pytest.raises(ValueError, match="--decode is of label paths: give their --tree"):
+        classify.main([*write_net(), "a.png", "--decode", "beam: 2"])
