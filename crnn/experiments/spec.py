@@ -121,6 +121,12 @@ def _problems(experiment: Experiment):
 
 
 def _net_problems(experiment: Experiment, net):
+    names = [one.name for one in experiment.nets]
+    if net.baseline and (net.baseline not in names or not experiment.message.baseline):
+        yield (
+            ("baseline",),
+            f"{net.baseline!r} must be one of {', '.join(names)}, and the experiment have a baseline too",
+        )
     if not _NAME.fullmatch(net.name):
         yield ("name",), "a net's name is made of letters, digits, _ . + -"
     trained = is_trained(net)

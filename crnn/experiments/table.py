@@ -90,14 +90,16 @@ def _tables(experiment: Experiment, done: Sequence[Job]) -> list[Table]:
 
 
 def _rows(experiment: Experiment, way: Way, scores: dict[str, dict[int, float]]) -> list[Row]:
-    baseline, rows = experiment.message.baseline, []
+    rows = []
     published = {net.name: experiment.paper(net, way) for net in experiment.nets}
     for net in experiment.nets:
         own, row = scores.get(net.name, {}), Row(net.name, Figure(), {}, Figure())
         row.ours, row.seeds = _figure(mean(list(own.values()))), own
         if published[net.name] is not None:
             row.paper = published[net.name]
+        baseline = net.baseline or experiment.message.baseline
         if baseline and net.name != baseline:
+            row.baseline = net.baseline
             row.difference = _figure(paired(own, scores.get(baseline, {})))
             if published.get(baseline) is not None:
                 row.paper_difference = row.paper - published[baseline]

@@ -26,7 +26,7 @@ class Row:
     """One net by one way of testing.
 
     seeds: seed -> its figure.    difference: to the baseline, paired by seed.    paper, paper_difference: the
-    published figures, nan if there are none.
+    published figures, nan if there are none.    baseline: what the differences are to, "" for the table's.
     """
 
     net: str
@@ -35,6 +35,7 @@ class Row:
     difference: Figure
     paper: float = math.nan
     paper_difference: float = math.nan
+    baseline: str = ""
 
 
 @dataclass
@@ -110,7 +111,8 @@ def cells(comparison: Comparison, table: Table) -> list[list[str]]:
     for row in table.rows:
         line = [row.net, str(row.ours.n), plus_minus(row.ours)]
         if comparison.baseline:
-            line.append("" if row.net == comparison.baseline else between(row.difference))
+            own = f"; minus {row.baseline}" if row.baseline else ""
+            line.append("" if row.net == comparison.baseline else between(row.difference) + own)
         if paper:
             line.append(number(row.paper))
         if paper and comparison.baseline:
@@ -227,6 +229,11 @@ def _predictions(overlays: list[Overlay]) -> str:
     return "<h2>Predictions</h2>\n<p>Shares are of the image's pixels that are right.</p>\n" + "\n".join(rows)
 
 
+def _versus(row: Row) -> str:
+    """The row's name in a picture of differences to the table's baseline, with its own if it has one."""
+    return f"{row.net} − {row.baseline}" if row.baseline else row.net
+
+
 def _section(comparison: Comparison, one: Table, i: int) -> str:
     heading = f"<h2>{escape(one.way[0].upper() + one.way[1:])}</h2>\n"
     shown = table(head(comparison, has_paper(one)), cells(comparison, one), numbers_from=1)
@@ -236,7 +243,7 @@ def _section(comparison: Comparison, one: Table, i: int) -> str:
     if not (comparison.baseline and compared):
         return heading + shown
     names, values, halves = zip(
-        *((r.net, r.difference.value, r.difference.half) for r in compared), strict=True
+        *((_versus(r), r.difference.value, r.difference.half) for r in compared), strict=True
     )
     papers = [row.paper_difference for row in compared]
     svg = plots.intervals(names, values, halves, papers, f"{one.way}: points minus {comparison.baseline}")

@@ -105,7 +105,7 @@ def test_what_is_not_trained_is_done_once(read, tmp_path):
         (
             "seed:",
             'data { command: "rm -rf /" makes: "x" }\nseed:',
-            "'rm -rf /' must be a `data` command of crnn",
+            "'rm -rf /' must be a `data` or `extract_features` command of crnn",
         ),
         ("seed:", 'data { command: "data info x" }\nseed:', "data needs a command and what it makes"),
         (

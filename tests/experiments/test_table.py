@@ -14,6 +14,7 @@ from crnn.experiments.spec import Experiment
 from crnn.experiments.table import comparison
 from crnn.net import weights
 from crnn.net.net import Net
+from crnn.proto.text import PrototxtError
 from crnn.report.comparison import markdown, page
 
 NET = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
@@ -89,6 +90,28 @@ def test_the_pages_say_all_of_it(jobs):
     ):
         assert part in text and part in html
     assert "−10.00 (−22.42 to +2.42)" in html and "<svg" in html
+
+
+def test_a_net_may_have_a_baseline_of_its_own(jobs, tmp_path):
+    """Two nets more: the last one minus mine, the others minus base."""
+    path = tmp_path / "e.prototxt"
+    path.write_text(EXPERIMENT + 'net { name: "third" net: "net.prototxt" baseline: "mine" }')
+    made = jobs_of(Experiment(path, "e"), tmp_path / "out")
+    for job in made:
+        if job.name == "third":
+            job.place()
+            finish(job, WRONG["mine"][job.seed - 1] - 1)
+    result = comparison(made[0].experiment, made, "")
+    base, mine, third = result.tables[0].rows
+    assert (base.baseline, mine.baseline, third.baseline) == ("", "", "mine")
+    assert third.difference.value == pytest.approx(-5)  # one record of 20
+    assert "−5.00 (−5.00 to −5.00); minus mine |" in markdown(result)
+    assert "third − mine" in page(result)
+    path.write_text(EXPERIMENT + 'net { name: "third" net: "net.prototxt" baseline: "none" }')
+    with pytest.raises(
+        PrototxtError, match="'none' must be one of base, mine, third, and the experiment have"
+    ):
+        Experiment(path, "e")
 
 
 def test_unfinished_jobs_are_left_out(jobs):
