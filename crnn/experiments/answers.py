@@ -7,7 +7,8 @@ from crnn.experiments.steps import Step, in_line, on
 from crnn.net.graph import is_included, net_state
 from crnn.proto import pb
 
-ANSWERING, ANSWERS = "answering.prototxt", "answers.npz"  # of a job's folder
+#: Of a job's folder: what is asked, the net that is, its labels, and the label paths made of them.
+QUESTION, ANSWERING, ANSWERS = "answers.prototxt", "answering.prototxt", "answers.npz"
 PATHS = "answered_paths_lmdb"
 
 

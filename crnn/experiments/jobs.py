@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crnn.experiments import measures
-from crnn.experiments.answers import ANSWERING, answering_text, steps_of, training_text
+from crnn.experiments.answers import ANSWERING, QUESTION, answering_text, steps_of, training_text
 from crnn.experiments.measures import Scores
 from crnn.experiments.spec import Experiment, is_trained
 from crnn.experiments.steps import (
@@ -32,7 +32,8 @@ class Job:
     """The folder is OUT/NET/seed_SEED. The files in it are what a user would write by hand:
 
     train_val.prototxt, solver.prototxt   the effective texts
-    answering.prototxt, answers.npz       how another net labels training records, and its labels
+    answers.prototxt                      which training records another net labels, if it has such
+    answering.prototxt, answers.npz       the net by which it does, and its labels
     answered_paths_lmdb                   the label paths made of these, which the net is trained on
     NET_iter_N.caffemodel, ...            snapshots
     views_1.npz, views_10.npz             the scores of all test records
@@ -75,6 +76,7 @@ class Job:
             texts[NET] = dump(training_text(net, self.net.answers, self.folder))
             source = self.experiment.net_text(self.source.net)
             texts[ANSWERING] = dump(answering_text(source, self.net.answers))
+            texts[QUESTION] = dump(self.net.answers)
         if self.trained:
             texts[SOLVER] = dump(self.solver())
         if self.net.HasField("crf"):
@@ -98,6 +100,11 @@ class Job:
         if self.net.from_net:
             return self.source.trained_weights
         return self.net.weights.replace("{seed}", str(self.seed))
+
+    @property
+    def needed_weights(self) -> str:
+        """What has to be there before: `weights`, or those of the net that answers; "" if nothing has."""
+        return self.source.trained_weights if self.source else self.weights
 
     @property
     def trained_weights(self) -> str:

@@ -171,8 +171,8 @@ def train_and_test(
         content = {"data": manifest.data_of(job.experiment.net_text(job.net))}
         if tree := job.experiment.message.tree:
             content["data"][tree] = {"sha256": manifest.digest(tree)}
-        if job.weights:
-            content["weights"] = {job.weights: manifest.digest(job.weights)}
+        if weights := job.needed_weights:
+            content["weights"] = {weights: manifest.digest(weights)}
         manifest.record(job.folder, content, manifest.setup(places.threads, gpu, doctor.active()))
 
     arguments.out.mkdir(parents=True, exist_ok=True)

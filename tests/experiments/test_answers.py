@@ -1,5 +1,6 @@
 """A CNN-RNN experiment from its file to its report, with a net that trains on another's answers."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -23,7 +24,7 @@ from crnn.tools import experiment as tool
 from tests.systems.test_cnn_rnn import generate
 
 TREE = "all\n  animal\n    dog\t1\n    cat\t2\n  mineral\n    rock\t0\n"
-SOLVER = 'base_lr: 0.1 momentum: 0.9 lr_policy: "fixed" max_iter: 30 snapshot: 10 display: 10\n'
+SOLVER = 'base_lr: 0.1 momentum: 0.9 lr_policy: "fixed" max_iter: 10 snapshot: 5 display: 5\n'
 EXPERIMENT = """
 title: "Tiny"  source: "Nobody 2018"  tree: "data/tree.txt"
 solver: "solver.prototxt"  seed: [1, 2]  views: 1
@@ -76,11 +77,12 @@ def inside(folder, monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """The first seed of the experiment, run in one go."""
+    """Two nets of the experiment, first seed, run in one go."""
     pytest.importorskip("sklearn", reason="runs where scikit-learn is installed (pip install crnn[svm])")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert tool.main(["run", "experiment.prototxt", "--out", "whole", "--seeds", "1"]) == 0
+        words = ["--out", "whole", "--seeds", "1", "--nets", "few,answered"]
+        assert tool.main(["run", "experiment.prototxt", *words]) == 0
     return folder / "whole"
 
 
@@ -110,19 +112,22 @@ def test_the_second_net_is_trained_on_them_and_tested_as_the_others(whole):
         *("data/train_lmdb", "whole/answered/seed_1/answered_paths_lmdb"),
         *("data/test_lmdb", "data/test_paths_lmdb"),
     ]
+    manifest = json.loads((whole / "answered/seed_1/manifest.json").read_text())
+    assert list(manifest["weights"]) == ["whole/few/seed_1/few_iter_10.caffemodel"]
+    assert "data/tree.txt" in manifest["data"]
     log = (whole / "answered/seed_1/log.txt").read_text()
     commands = re.findall(r"^\$ crnn (\w+(?: paths)?)", log, re.MULTILINE)
     assert commands == ["test", "data paths", "train", "test"]
-    assert "--weights whole/few/seed_1/few_iter_30.caffemodel" in log
+    assert "--weights whole/few/seed_1/few_iter_10.caffemodel" in log
 
 
 def test_the_same_command_goes_on_where_labels_were_lost(whole, inside, capsys):
     shutil.copytree(whole, "lost")
-    shutil.rmtree("lost/both")
-    shutil.rmtree("lost/beam")
-    for name in ("few", "answered"):  # as a run that was killed before the second training
-        folder = Path("lost", name, "seed_1")
-        for file in folder.glob("*.prototxt"):
+    for name in ("few", "answered"):  # as a run that was killed before the labels were laid among the paths
+        for file in [
+            *Path("lost", name, "seed_1").glob("*.prototxt"),
+            Path("lost", name, "seed_1/manifest.json"),
+        ]:
             file.write_text(file.read_text().replace("whole/", "lost/"))
     for file in (*Path("lost/answered/seed_1").glob("answered_*"), Path("lost/answered/seed_1/views_1.npz")):
         shutil.rmtree(file) if file.is_dir() else file.unlink()
