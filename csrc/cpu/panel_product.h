@@ -9,6 +9,14 @@
 namespace crnn {
 namespace {  // internal linkage: each file has its own compilation of everything below
 
+// Asks for a row's cache lines, where steps lie too far apart for the processor to foresee the next one.
+template <typename S>
+void fetch(const S* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(row + i);
+  asm volatile(
+      "");  // gcc 12 takes a function that only prefetches for one without effect, and drops its calls
+}
+
 // kBytes of a vector, kVectors of them across a panel, kRows rows at a time: kRows * kVectors accumulators.
 template <typename T, int kBytes, int kVectors, int kRows>
 struct Blocked {
@@ -46,14 +54,19 @@ struct Blocked {
     }
   }
 
-  // a [count, inner] with row stride lda; out [count, panels * kWidth] with row stride ldo.
+  // a [count, inner] with row stride lda; out [count, panels * kWidth] with row stride ldo. Calls
+  // meanwhile(first row, end, first column) before it computes these rows of a panel.
+  template <typename Meanwhile>
   static void product(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
-      T* out, int64_t ldo) {
+      T* out, int64_t ldo, Meanwhile&& meanwhile) {
     for (int64_t p = 0; p < panels; ++p) {
       const T* w = packed + p * inner * kWidth;
       int64_t r = 0;
-      for (; r + kRows <= count; r += kRows)
+      for (; r + kRows <= count; r += kRows) {
+        meanwhile(r, r + kRows, p * kWidth);
         rows<kRows>(inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
+      }
+      if (r < count) meanwhile(r, count, p * kWidth);
       remainder<kRows - 1>(count - r, inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
     }
   }

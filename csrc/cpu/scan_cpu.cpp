@@ -23,12 +23,16 @@ namespace {
 using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
+constexpr int64_t kUnits = 8;  // smaller tiles rather than fewer units: work for some threads
+
+// Tiles of kTile chains; of fewer, but not below a product's `rows`, where kUnits would not come together.
 template <typename SegmentsOf>
-std::vector<Unit> units(const ScanShape& q, SegmentsOf&& segments_of) {
+std::vector<Unit> units(const ScanShape& q, int64_t rows, SegmentsOf&& segments_of) {
   std::vector<Unit> list;
   for (int64_t k = 0; k < q.K; ++k) {
     const Segments segments = segments_of(q.plan[k]);
-    const int64_t chains = segments.count * q.N, tiles = (chains + kTile - 1) / kTile;
+    const int64_t chains = segments.count * q.N, few = std::min((chains + rows - 1) / rows, kUnits / q.K),
+                  tiles = std::max((chains + kTile - 1) / kTile, few);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = chains * t / tiles;
       list.push_back({int64_t(list.size()), k, first, chains * (t + 1) / tiles - first, segments});
@@ -54,7 +58,7 @@ Strides strides(const Tensor& t, int64_t first = 0) {
 // W_hh of all directions in panels: of phase 0 and, behind it, of phase 1.
 template <typename S>
 struct Packed {
-  std::vector<Compute<S>> values;
+  Aligned<Compute<S>> values;
 
   // The matrices as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
   Packed(const ScanShape& q, const Tensor& whh, int64_t first_gates, bool transposed, Call<S>& call) {
@@ -62,7 +66,7 @@ struct Packed {
     int64_t sizes[2];
     for (int phase : {0, 1})
       sizes[phase] = transposed ? D * call.padded(rows[phase]) : rows[phase] * call.padded(D);
-    values.resize(q.K * (sizes[0] + sizes[1]));
+    values = Aligned<Compute<S>>(q.K * (sizes[0] + sizes[1]));
     torch::stable::parallel_for(0, q.K, 1, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k)
         for (int phase : {0, 1}) {
@@ -86,7 +90,7 @@ Call<S> make_call(const ScanShape& q, const ScanInputs& in, int64_t width) {
 template <typename T, typename Run>
 void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& run) {
   torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> scratch(scratch_size);
+    const Aligned<T> scratch(scratch_size);
     for (int64_t u = begin; u < end; ++u) run(work[u], scratch.data());
   });
 }
@@ -102,8 +106,8 @@ void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& va
       [&](auto c) { scratch = forward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates; });
   const Packed<S> packed(q, in.whh, first_gates, true, call);
   const auto tile = tiles.forward[Cells::index(in.cell)];
-  parallel_units<Compute<S>>(units(q, [](const Direction& d) { return d.value_segments(); }), scratch,
-      [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
+  parallel_units<Compute<S>>(units(q, tiles.rows, [](const Direction& d) { return d.value_segments(); }),
+      scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
 }
 
 template <typename S>
@@ -116,7 +120,8 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
     scratch = backward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates;
   });
   const Packed<S> packed(q, in.whh, first_gates, false, call);
-  const std::vector<Unit> work = units(q, [](const Direction& d) { return d.gradient_segments(); });
+  const std::vector<Unit> work =
+      units(q, tiles.rows, [](const Direction& d) { return d.gradient_segments(); });
   const int64_t size = q.params * q.D;
   std::vector<Compute<S>> shares(work.size() * size), sums(q.K * size);
   call.dparams = shares.data();

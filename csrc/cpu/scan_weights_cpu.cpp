@@ -2,7 +2,8 @@
 //
 //   work     a unit is (direction, some rows of W_hh, a share of the steps); nothing is gathered beforehand
 //   order    units, and the sums inside and over them, do not depend on the number of threads: equal bits
-//   cost     gates * D * D multiply-adds per position; dz and h are read once for each kTileRows rows of W_hh
+//   cost     gates * D * D multiply-adds per position; dz is read once, h once for each kTileRows rows of
+//   W_hh
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -20,7 +21,7 @@ namespace {
 using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kTileRows = 192;    // of W_hh: a multiple of every product's rows
+constexpr int64_t kTileRows = 264;    // of W_hh, at most: a multiple of every product's rows
 constexpr int64_t kShareSteps = 512;  // the least (step, sample) of a share
 constexpr int64_t kUnits = 16;        // where W_hh has fewer tiles, each is cut into shares of the steps
 
@@ -33,13 +34,18 @@ struct WeightsTile {
   int64_t k, first, count, gate;
 };
 
-std::vector<WeightsTile> weights_tiles(const ScanShape& q, int64_t first_gates, int64_t reset) {
+// Of equal size as nearly as products of `height` rows allow.
+std::vector<WeightsTile> weights_tiles(
+    const ScanShape& q, int64_t first_gates, int64_t reset, int64_t height) {
   std::vector<WeightsTile> list;
   const int64_t ends[2] = {first_gates * q.D, q.gates * q.D};
   for (int64_t k = 0; k < q.K; ++k)
     for (int64_t phase = 0, first = 0; phase < 2; ++phase)
-      for (; first < ends[phase]; first += list.back().count)
-        list.push_back({k, first, std::min(kTileRows, ends[phase] - first), phase ? reset : -1});
+      for (; first < ends[phase]; first += list.back().count) {
+        const int64_t left = ends[phase] - first, parts = (left + kTileRows - 1) / kTileRows;
+        list.push_back({k, first, round_up((left + parts - 1) / parts, height), phase ? reset : -1});
+        list.back().count = std::min(list.back().count, left);
+      }
   return list;
 }
 
@@ -51,14 +57,16 @@ void run(
       choose("crnn::scan", variant, {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
   int64_t first_gates = 0, reset = 0;
   Cells::visit(cell, [&](auto c) { first_gates = c.kFirstGates, reset = c.kReset; });
-  const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset);
+  const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset, tiles.rows);
   const int64_t steps = q.P * q.N, count = work.size();
   const int64_t shares =
       std::max<int64_t>(1, std::min(steps / kShareSteps, kUnits / std::max<int64_t>(1, count)));
-  const int64_t width = round_up(q.D, tiles.width), size = round_up(kTileRows, tiles.rows) * width;
+  int64_t rows = 0;  // of the largest tile
+  for (const WeightsTile& t : work) rows = std::max(rows, round_up(t.count, tiles.rows));
+  const int64_t width = round_up(q.D, tiles.width), size = rows * width;
   std::vector<T> sums(work.size() * shares * size);
   torch::stable::parallel_for(0, work.size() * shares, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> scratch(kBlock * (width + round_up(kTileRows, tiles.rows)));
+    const Aligned<T> scratch(weights_scratch(rows, q.D, tiles.rows, tiles.width));
     for (int64_t i = begin; i < end; ++i) {
       const WeightsTile& t = work[i / shares];
       const int64_t share = i % shares;

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <type_traits>
 
 #include "../core/cells.h"
@@ -13,6 +15,21 @@
 namespace crnn {
 
 constexpr int64_t kTile = 24;  // chains of a unit: a multiple of every product's rows
+
+// Uninitialised values that begin on a cache line, so that no vector of a panel lies across two.
+template <typename T>
+class Aligned {
+ public:
+  explicit Aligned(int64_t size = 0)
+      : values_(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t(64)))) {}
+  T* data() const { return values_.get(); }
+
+ private:
+  struct Delete {
+    void operator()(T* values) const { ::operator delete(values, std::align_val_t(64)); }
+  };
+  std::unique_ptr<T, Delete> values_;
+};
 
 template <typename S>
 using Compute = std::conditional_t<sizeof(S) == 2, float, S>;
@@ -75,7 +92,10 @@ struct WeightsCall {
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
 };
-constexpr int64_t kBlock = 256;  // rows of dz and h that are packed at once
+constexpr int64_t kBlock =
+    64;  // rows of dz and h that are packed at once: they stay in the second-level cache
+constexpr int64_t kPanelGap =
+    16;  // values between two panels, which then fall into different sets of a cache
 
 // out [rows of W_hh, padded; D, padded], zero at entry: W_hh's rows first .. first + count - 1 of direction
 // k, summed over (step, sample) begin .. end - 1. gate: the saved value that multiplied h, or -1.
@@ -94,6 +114,11 @@ int64_t forward_scratch(int64_t D, int64_t width) {
 template <typename Cell>
 int64_t backward_scratch(int64_t D, int64_t width) {
   return kTile * (D * (Cell::kStates + Cell::kGates + 1) + width);
+}
+
+inline int64_t weights_scratch(int64_t rows, int64_t columns, int64_t height, int64_t width) {
+  const int64_t tiles = (rows + height - 1) / height, panels = (columns + width - 1) / width;
+  return tiles * (kBlock * height + kPanelGap) + panels * (kBlock * width + kPanelGap);
 }
 
 // The tiles of one instruction set: a function a cell, in the order of Cells.

@@ -10,9 +10,26 @@
 namespace crnn {
 namespace {
 
+constexpr int64_t kFetched =
+    512;  // channels; wider rows would be gone from the first cache when they are needed
+
 template <typename T>
 void copy(const T* from, int64_t count, T* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+// The sum of a(0) .. a(D - 1), by a vector of partial sums: one after the other they would wait for each
+// other.
+template <typename T, typename Row>
+T sum_of(int64_t D, Row&& a) {
+  constexpr int64_t kLanes = 64 / sizeof(T);
+  T part[kLanes] = {}, sum = 0;
+  int64_t d = 0;
+  for (; d + kLanes <= D; d += kLanes)
+    for (int64_t i = 0; i < kLanes; ++i) part[i] += a(d + i);
+  for (int64_t i = 0; d + i < D; ++i) part[i] += a(d + i);
+  for (int64_t i = 0; i < kLanes; ++i) sum += part[i];
+  return sum;
 }
 
 // Mean and 1 / sqrt(variance + eps) of a row.
@@ -21,10 +38,8 @@ struct Normaliser {
   T mean = 0, scale = 0;
   template <typename Row>
   Normaliser(int64_t D, Row&& a) {
-    T sum = 0, squares = 0;
-    for (int64_t d = 0; d < D; ++d) sum += a(d);
-    mean = sum / T(D);
-    for (int64_t d = 0; d < D; ++d) squares += (a(d) - mean) * (a(d) - mean);
+    mean = sum_of<T>(D, a) / T(D);
+    const T squares = sum_of<T>(D, [&](int64_t d) { return (a(d) - mean) * (a(d) - mean); });
     scale = T(1) / T(__builtin_sqrt(squares / T(D) + T(kLnEps)));
   }
 };
@@ -38,28 +53,38 @@ struct Tile {
   const Unit& u;
   const Direction& dir;
   const int64_t D, size;  // size: of one state of all chains
+  // Of each chain: its sample, its segment, the position of its first step.
+  int64_t sample[kTile], segment[kTile], origin[kTile];
 
   Tile(const Call& call, const Unit& unit)
-      : c(call), u(unit), dir(call.plan[unit.k]), D(call.D), size(unit.count * call.D) {}
+      : c(call), u(unit), dir(call.plan[unit.k]), D(call.D), size(unit.count * call.D) {
+    for (int64_t b = 0; b < u.count; ++b) {
+      sample[b] = (u.first + b) % c.N, segment[b] = (u.first + b) / c.N;
+      origin[b] = dir.position(segment[b] * u.segments.steps);
+    }
+  }
 
-  int64_t sample(int64_t b) const { return (u.first + b) % c.N; }
-  int64_t step(int64_t b, int64_t t) const { return (u.first + b) / c.N * u.segments.steps + t; }
-  int64_t position(int64_t b, int64_t t) const { return dir.position(step(b, t)); }
+  // How far step t lies from the first: the same for all chains, as segments consist of whole lines.
+  int64_t offset(int64_t t) const { return dir.position(t) - dir.origin; }
 
-  // out [count, padded(columns)] = a [count, inner] (row stride lda) times the packed matrix of the phase
-  void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out) const {
+  // out [count, padded(columns)] = a [count, inner] (row stride lda) times the packed matrix of the phase.
+  // meanwhile: as of Product::product.
+  template <typename Meanwhile>
+  void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out,
+      Meanwhile&& meanwhile) const {
     const int64_t width = c.padded(columns);
     const T* packed = c.packed[phase] + u.k * inner * width;
-    Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, out, width);
+    Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, out, width, meanwhile);
   }
 };
 
 template <typename Cell, typename S, typename Product>
 struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   using Base = Tile<Cell, S, Product, ForwardCall<S>>;
-  using Base::c, Base::D, Base::kRest, Base::position, Base::sample, Base::size, Base::u;
+  using Base::c, Base::D, Base::kRest, Base::origin, Base::sample, Base::size, Base::u;
   using T = Compute<S>;
   const int64_t columns[2] = {c.padded(Cell::kFirstGates * D), c.padded(kRest * D)};
+  int64_t moved = 0;                                // of the current step
   T* const before;                                  // [states, count, D]
   T* const kept = before + Cell::kStates * size;    // [saved, count, D], between the phases
   T* const operand = kept + Cell::kSaved * size;    // [count, D] of phase 1
@@ -75,33 +100,45 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       for (int j = 0; j < Cell::kStates; ++j)
         for (int64_t b = 0; b < u.count; ++b)
           for (int64_t d = 0; d < D; ++d)
-            before[j * size + b * D + d] = c.initial[c.initial_at(j, sample(b), u.k) + d];
+            before[j * size + b * D + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
     for (int64_t t = 0; t < u.segments.steps; ++t) {
-      if (c.cont) apply_cont(t);
+      moved = this->offset(t);
+      if (c.cont) apply_cont();
       const bool carried = t > 0 || c.initial;  // else h is 0, and so is its product
-      if (carried) this->product(0, D, Cell::kFirstGates * D, before, D, rec[0]);
+      if (carried)
+        this->product(0, D, Cell::kFirstGates * D, before, D, rec[0],
+            [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column); });
       if constexpr (kRest > 0) {
-        for (int64_t b = 0; b < u.count; ++b) first_phase(b, t);
-        if (carried) this->product(1, D, kRest * D, operand, D, rec[1]);
+        for (int64_t b = 0; b < u.count; ++b) first_phase(b);
+        if (carried) this->product(1, D, kRest * D, operand, D, rec[1], [](int64_t, int64_t, int64_t) {});
       }
-      for (int64_t b = 0; b < u.count; ++b) finish(b, t);
+      for (int64_t b = 0; b < u.count; ++b) finish(b);
     }
   }
 
-  void apply_cont(int64_t t) {
+  int64_t position(int64_t b) const { return origin[b] + moved; }
+  int64_t row(int64_t b) const { return c.row(position(b), sample[b], u.k); }
+  const S* input(int64_t b) const { return c.z + position(b) * c.zs.p + sample[b] * c.zs.n + u.k * c.zs.k; }
+
+  // The step's rows of chains b .. end - 1, as wide as a panel, while W_hh multiplies.
+  void ask(int64_t b, int64_t end, int64_t column) const {
+    for (; D <= kFetched && b < end; ++b) {
+      fetch(input(b) + column, Product::kWidth);
+      if (column < D) fetch(c.state + row(b) * D + column, Product::kWidth);
+      if (column < Cell::kSaved * D) fetch(c.saved + row(b) * Cell::kSaved * D + column, Product::kWidth);
+    }
+  }
+
+  void apply_cont() {
     for (int64_t b = 0; b < u.count; ++b) {
-      const T keep = c.keep(position(b, t), sample(b));
+      const T keep = c.keep(position(b), sample[b]);
       for (int j = 0; j < Cell::kStates; ++j)
         for (int64_t d = 0; d < D; ++d) before[j * size + b * D + d] *= keep;
     }
   }
 
-  const S* input(int64_t b, int64_t t) const {
-    return c.z + position(b, t) * c.zs.p + sample(b) * c.zs.n + u.k * c.zs.k;
-  }
-
-  void first_phase(int64_t b, int64_t t) {
-    const S* in = input(b, t);
+  void first_phase(int64_t b) {
+    const S* in = input(b);
     const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * D;
     T *kept_row = kept + b * D, *operand_row = operand + b * D;
     const int64_t D = this->D, size = this->size;
@@ -115,9 +152,9 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     }
   }
 
-  void finish(int64_t b, int64_t t) {
-    const S *in = input(b, t), *params = c.cell_params + u.k * Cell::kParams * D;
-    const int64_t at = c.row(position(b, t), sample(b), u.k);
+  void finish(int64_t b) {
+    const S *in = input(b), *params = c.cell_params + u.k * Cell::kParams * D;
+    const int64_t at = row(b);
     S *state_row = c.state + at * D, *saved_row = c.saved + at * Cell::kSaved * D;
     const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
     T* before_row = before + b * D;
@@ -151,59 +188,86 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
 template <typename Cell, typename S, typename Product>
 struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
   using Base = Tile<Cell, S, Product, BackwardCall<S>>;
-  using Base::c, Base::D, Base::dir, Base::kRest, Base::sample, Base::size, Base::u;
+  using Base::c, Base::D, Base::dir, Base::kRest, Base::origin, Base::sample, Base::segment, Base::size,
+      Base::u;
   using T = Compute<S>;
   // Where a chain's step stands, and the states before it: state j at before + j * between; null for zeros.
   struct Place {
-    int64_t p, n, row, dz_row, between;
-    const S* before;
+    int64_t row;
+    const S *ds, *before;
+    S* dz;
+    int64_t between;
     T keep;
   };
+  // Whether dz is known after one pass over a row.
+  static constexpr bool kOnePass = kRest == 0 && !Cell::kNormalised;
 
   const int64_t gates = Cell::kGates * D, columns = c.padded(D);
-  T* const carry;                              // [states, count, D]
+  T* const carry;                              // [states, count, D], without what goes through W_hh
   T* const dx = carry + Cell::kStates * size;  // [count, gates]
   T* const share = dx + u.count * gates;       // [count, columns]: dx times W_hh
-  Place places[kTile];                         // of the current step
+  Place places[2][kTile];                      // of the current step and of the next
 
   BackwardTile(const BackwardCall<S>& call, const Unit& unit, T* scratch)
       : Base(call, unit), carry(scratch) {}
 
   Place place(int64_t b, int64_t t) const {
-    const int64_t n = sample(b), s = this->step(b, t), p = dir.position(s), row = c.row(p, n, u.k),
-                  dz_row = c.dz_row(p, n, u.k);
-    const T keep = c.keep(p, n);
+    const int64_t n = sample[b], p = origin[b] + this->offset(t), row = c.row(p, n, u.k);
+    Place at{row, c.dstate + p * c.ds.p + n * c.ds.n + u.k * c.ds.k, nullptr,
+        c.dz + c.dz_row(p, n, u.k) * gates, c.plane(), c.keep(p, n)};
+    const int64_t s = segment[b] * u.segments.steps + t;
     if (dir.value_crosses(s))
-      return {p, n, row, dz_row, c.plane(), c.state + c.row(dir.position(s - 1), n, u.k) * D, keep};
-    if (c.initial) return {p, n, row, dz_row, c.N * c.K * D, c.initial + c.initial_at(0, n, u.k), keep};
-    return {p, n, row, dz_row, 0, nullptr, keep};
+      at.before = c.state + c.row(dir.position(s - 1), n, u.k) * D;
+    else if (c.initial)
+      at.before = c.initial + c.initial_at(0, n, u.k), at.between = c.N * c.K * D;
+    return at;
   }
 
   void run() {
     for (int64_t i = 0; i < Cell::kStates * size; ++i) carry[i] = 0;
-    for (int64_t t = u.segments.steps - 1; t >= 0; --t) {
-      for (int64_t b = 0; b < u.count; ++b) {
-        places[b] = place(b, t);
-        places[b].before ? begin<true>(b, places[b]) : begin<false>(b, places[b]);
-      }
-      if constexpr (kRest > 0) {
-        this->product(1, kRest * D, D, dx + Cell::kFirstGates * D, gates, share);
-        for (int64_t b = 0; b < u.count; ++b) first_phase(b, places[b]);
-      }
+    for (int64_t i = 0; i < u.count * columns; ++i) share[i] = 0;
+    T later[kTile];  // keep of the step after
+    for (int64_t b = 0; b < u.count; ++b) later[b] = 1, places[0][b] = place(b, u.segments.steps - 1);
+    for (int64_t t = u.segments.steps - 1, now = 0; t >= 0; --t, now ^= 1) {
+      const Place *at = places[now], *next = places[now ^ 1];
       for (int64_t b = 0; b < u.count; ++b)
-        for (int64_t i = 0; i < gates; ++i) c.dz[places[b].dz_row * gates + i] = dx[b * gates + i];
+        at[b].before ? begin<true>(b, at[b], later[b]) : begin<false>(b, at[b], later[b]);
+      if constexpr (kRest > 0) {
+        this->product(
+            1, kRest * D, D, dx + Cell::kFirstGates * D, gates, share, [](int64_t, int64_t, int64_t) {});
+        for (int64_t b = 0; b < u.count; ++b) first_phase(b, at[b]);
+      }
+      if constexpr (!kOnePass)
+        for (int64_t b = 0; b < u.count; ++b)
+          for (int64_t i = 0; i < gates; ++i) at[b].dz[i] = dx[b * gates + i];
       if (t == 0 && !c.dstart) return;
-      this->product(0, Cell::kFirstGates * D, D, dx, gates, share);
-      for (int64_t b = 0; b < u.count; ++b) carry_on(b, places[b].keep);
+      for (int64_t b = 0; b < u.count; ++b) later[b] = at[b].keep;
+      if (t > 0)
+        for (int64_t b = 0; b < u.count; ++b) places[now ^ 1][b] = place(b, t - 1);
+      this->product(
+          0, Cell::kFirstGates * D, D, dx, gates, share, [&](int64_t b, int64_t end, int64_t column) {
+            for (; t > 0 && D <= kFetched && b < end; ++b) ask(next[b], column);
+          });
     }
-    for (int64_t b = 0; b < u.count; ++b) store_start(b);
+    for (int64_t b = 0; b < u.count; ++b) store_start(b, later[b]);
+  }
+
+  // A row, from `first` on as wide as a panel, before its step.
+  void ask(const Place& at, int64_t first) const {
+    constexpr int64_t count = Product::kWidth;
+    fetch(at.ds + first, count);
+    if (Cell::kReadsState) fetch(c.state + at.row * D + first, count);
+    if (Cell::kReadsPrev && at.before) fetch(at.before + (Cell::kStates - 1) * at.between + first, count);
+    for (int i = 0; i < Cell::kGates; ++i) fetch(at.dz + i * D + first, count);
+    for (int i = 0; i < Cell::kSaved; ++i) fetch(c.saved + (at.row * Cell::kSaved + i) * D + first, count);
   }
 
   template <bool kBefore>  // whether there are states before; else they are zero
-  void begin(int64_t b, const Place& at) {
+  void begin(int64_t b, const Place& at, T later) {
     const S *state_row = c.state + at.row * D, *saved_row = c.saved + at.row * Cell::kSaved * D;
-    const S* ds_row = c.dstate + at.p * c.ds.p + at.n * c.ds.n + u.k * c.ds.k;
-    const S *params = c.cell_params + u.k * Cell::kParams * D, *before = at.before;
+    const S *ds_row = at.ds, *params = c.cell_params + u.k * Cell::kParams * D, *before = at.before;
+    S* dz_row = at.dz;
+    const T* share_row = share + b * columns;
     T *dx_row = dx + b * gates, *dparams = c.dparams + u.index * Cell::kParams * D,
       *carry_row = carry + b * D;
     T mean = 0, scale = 1;
@@ -220,13 +284,17 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
       T ds[Cell::kStates], dgate[Cell::kGates] = {}, dprev[Cell::kStates] = {}, dp[Cell::kParams + 1];
       for (int j = 0; j < Cell::kStates; ++j) {
         now[j] = state_row[j * plane + d], prev[j] = kBefore ? keep * T(before[j * between + d]) : T(0);
-        ds[j] = carry_row[j * size + d] + T(ds_row[j * dstate_plane + d]);
+        const T carried = j ? carry_row[j * size + d] : carry_row[d] + share_row[d];
+        ds[j] = later * carried + T(ds_row[j * dstate_plane + d]);
       }
       for (int i = 0; i < Cell::kSaved; ++i) saved[i] = saved_row[i * D + d];
       for (int i = 0; i < Cell::kParams; ++i) p[i] = params[i * D + d];
       if constexpr (Cell::kNormalised) saved[0] = (saved[0] - mean) * scale;
       Cell::backward(Backward<T>{now, prev, saved, p, ds, dgate, dprev, dp});
-      for (int i = 0; i < Cell::kGates; ++i) dx_row[i * D + d] = dgate[i];
+      for (int i = 0; i < Cell::kGates; ++i) {
+        dx_row[i * D + d] = dgate[i];
+        if constexpr (kOnePass) dz_row[i * D + d] = dgate[i];
+      }
       for (int j = 0; j < Cell::kStates; ++j) carry_row[j * size + d] = dprev[j];
       for (int i = 0; i < Cell::kParams; ++i) dparams[i * D + d] += dp[i];
     }
@@ -235,8 +303,8 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
 
   // From d n of n = (a - mean) * scale to d a.
   void through_norm(T* dn, const S* a, T mean, T scale) const {
-    T sum = 0, along = 0;
-    for (int64_t d = 0; d < D; ++d) sum += dn[d], along += dn[d] * (T(a[d]) - mean) * scale;
+    const T sum = sum_of<T>(D, [&](int64_t d) { return dn[d]; });
+    const T along = sum_of<T>(D, [&](int64_t d) { return dn[d] * (T(a[d]) - mean) * scale; });
     for (int64_t d = 0; d < D; ++d)
       dn[d] = scale * (dn[d] - sum / T(D) - (T(a[d]) - mean) * scale * along / T(D));
   }
@@ -258,22 +326,15 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
     }
   }
 
-  void carry_on(int64_t b, T keep) {
-    T *carry_row = carry + b * D, *share_row = share + b * columns;
-    const int64_t D = this->D, size = this->size;
-#pragma GCC ivdep
-    for (int64_t d = 0; d < D; ++d) carry_row[d] = keep * (carry_row[d] + share_row[d]);
-    for (int j = 1; j < Cell::kStates; ++j)
-      for (int64_t d = 0; d < D; ++d) carry_row[j * size + d] *= keep;
-  }
-
   // Only segments that start from `initial` have a share in its gradient.
-  void store_start(int64_t b) const {
-    const int64_t segment = (u.first + b) / c.N;
-    if (dir.value_crosses(segment * u.segments.steps)) return;
-    S* out = c.dstart + segment * Cell::kStates * c.N * c.K * D;
+  void store_start(int64_t b, T keep) const {
+    if (dir.value_crosses(segment[b] * u.segments.steps)) return;
+    S* out = c.dstart + segment[b] * Cell::kStates * c.N * c.K * D;
     for (int j = 0; j < Cell::kStates; ++j)
-      for (int64_t d = 0; d < D; ++d) out[c.initial_at(j, sample(b), u.k) + d] = carry[j * size + b * D + d];
+      for (int64_t d = 0; d < D; ++d) {
+        const T through = j ? T(0) : share[b * columns + d];
+        out[c.initial_at(j, sample[b], u.k) + d] = keep * (carry[j * size + b * D + d] + through);
+      }
   }
 };
 
