@@ -45,7 +45,8 @@ def scan(
         ValueError: an unknown cell, or a forced backend that cannot take the tensors.
         RuntimeError: shapes or dtypes that do not fit together.
     """
-    return scan_states(z, w_hh, plan, cell, cell_params, initial, cont, variant)[0]
+    state = scan_states(z, w_hh, plan, cell, cell_params, initial, cont, variant)
+    return state.squeeze(0) if len(state) == 1 else state[0]  # a selection's gradient is a copy among zeros
 
 
 def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont=None, variant="") -> Tensor:
@@ -111,6 +112,8 @@ def _fake_weights(dz, whh, cell_params, initial, cont, state, saved, plan, cell,
 
 def _setup_context(ctx, inputs, output):
     _, whh, cell_params, initial, cont, ctx.plan, ctx.cell, ctx.variant = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # no zeros as large as `saved`
     ctx.save_for_backward(whh, cell_params, initial, cont, *output)
 
 
@@ -120,6 +123,8 @@ _OWN_PRODUCT = 512
 
 
 def _backward(ctx, dstate, _dsaved):
+    if dstate is None:  # nothing depends on the states
+        return (None,) * 8
     whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
     wants, dwhh, rest = ctx.needs_input_grad, None, (ctx.plan, ctx.cell, ctx.variant)
     dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(

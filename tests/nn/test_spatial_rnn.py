@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import crnn.nn
+from crnn.ops import backends
 from crnn.testing import assert_near
 
 
@@ -95,3 +97,34 @@ def test_ln_relu_adds_its_bias_after_the_normalisation():
         rnn.gain.zero_()
         rnn.bias.copy_(torch.arange(8.0))
     assert torch.equal(rnn(x).flatten(), torch.arange(8.0))
+
+
+class CopiesSeen(TorchDispatchMode):
+    """The names of the ops of a block that copy or fill a tensor of `size` values or more."""
+
+    COPIES = ("clone", "copy_", "_to_copy", "contiguous", "zeros", "select_backward", "cat", "stack")
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.names = size, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name in self.COPIES and result.numel() >= self.size:
+            self.names.append(name)
+        return result
+
+
+@pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
+@pytest.mark.parametrize("cell", ["relu", "tanh", "ln_relu", "gru", "half_gru"])
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+def test_a_channels_last_map_is_never_copied(cell, combine):
+    rnn = crnn.nn.SpatialRNN(8, 8, cell=cell, combine=combine)
+    x, dy = (torch.randn(2, 8, 9, 10).to(memory_format=torch.channels_last) for _ in range(2))
+    with CopiesSeen(x.numel()) as seen:
+        y = rnn(x.requires_grad_())
+        dx = torch.autograd.grad(y, (x, *rnn.parameters()), dy)[0]
+    assert seen.names == []
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert dx.is_contiguous(memory_format=torch.channels_last)
