@@ -40,11 +40,12 @@ struct Backward {
 // What most cells are. kPhases = 2 goes with kFirstGates < kGates and kReset, the saved value that multiplies
 // h to the operand. Bit j of kReadsState, kReadsPrev: backward
 // looks at state j after, before the step; a backend need not bring the others. kMasked: of the states after
-// the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0.
+// the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0. kGatesApart:
+// `forward` is saved[g] = gate(g, x[g] + rec[g]) for all gates, then `finish`; a backend may do these apart.
 struct PlainCell {
   static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1, kReset = -1;
   static constexpr unsigned kReadsState = 1, kReadsPrev = 0;
-  static constexpr bool kNormalised = false, kMasked = false;
+  static constexpr bool kNormalised = false, kMasked = false, kGatesApart = false;
 };
 
 // Layer normalisation's epsilon, added to the variance (Xie 2016, eq. 15). As in crnn/ops/reference.py.
@@ -161,11 +162,19 @@ struct LstmCell : PlainCell {
   static constexpr std::string_view kName = "lstm";
   static constexpr int kGates = 4, kStates = 2, kSaved = 4, kFirstGates = 4;
   static constexpr unsigned kReadsState = 2, kReadsPrev = 2;
+  static constexpr bool kGatesApart = true;
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {
-    for (int g = 0; g < 3; ++g) f.saved[g] = sigmoid(f.x[g] + f.rec[g]);
-    f.saved[3] = tanh_of(f.x[3] + f.rec[3]);
+    for (int g = 0; g < kGates; ++g) f.saved[g] = gate(g, f.x[g] + f.rec[g]);
+    finish(f);
+  }
+  template <typename T>
+  CRNN_HD static T gate(int g, T a) {
+    return g < 3 ? sigmoid(a) : tanh_of(a);
+  }
+  template <typename T>
+  CRNN_HD static void finish(const Forward<T>& f) {
     f.state[1] = f.saved[1] * f.prev[1] + f.saved[0] * f.saved[3];
     f.state[0] = f.saved[2] * tanh_of(f.state[1]);
   }

@@ -13,11 +13,6 @@ namespace {
 constexpr int64_t kFetched =
     512;  // channels; wider rows would be gone from the first cache when they are needed
 
-template <typename T>
-void copy(const T* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-}
-
 // The sum of a(0) .. a(D - 1), by a vector of partial sums: one after the other they would wait for each
 // other.
 template <typename T, typename Row>
@@ -152,6 +147,18 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     }
   }
 
+  // The gates of a row, in place of their recurrent part. Gate by gate, as all in one chain of dependent
+  // instructions per channel leave the processor waiting.
+  template <int g>
+  void open_gates(int64_t b, const S* in) {
+    const int64_t D = this->D;
+    T* gate = rec[0] + b * columns[0] + g * D;
+    const S* x = in + g * D;
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) gate[d] = Cell::gate(g, T(x[d]) + gate[d]);
+    if constexpr (g + 1 < Cell::kGates) open_gates<g + 1>(b, in);
+  }
+
   void finish(int64_t b) {
     const S *in = input(b), *params = c.cell_params + u.k * Cell::kParams * D;
     const int64_t at = row(b);
@@ -163,6 +170,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       const Normaliser<T> norm(D, [&](int64_t d) { return T(in[d]) + rec0[d]; });
       mean = norm.mean, scale = norm.scale;
     }
+    if constexpr (Cell::kGatesApart) open_gates<0>(b, in);
     const int64_t D = this->D, size = this->size, plane = c.plane();
 #pragma GCC ivdep
     for (int64_t d = 0; d < D; ++d) {
@@ -177,7 +185,12 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       if constexpr (kRest > 0)
         for (int i = 0; i < Cell::kSaved; ++i) saved[i] = kept_row[i * size + d];
       if constexpr (Cell::kNormalised) saved[0] = x[0] + r[0], x[0] = (saved[0] - mean) * scale, r[0] = 0;
-      Cell::forward(Forward<T>{x, r, prev, p, now, saved});
+      if constexpr (Cell::kGatesApart) {
+        for (int g = 0; g < Cell::kGates; ++g) saved[g] = r[g];
+        Cell::finish(Forward<T>{x, r, prev, p, now, saved});
+      } else {
+        Cell::forward(Forward<T>{x, r, prev, p, now, saved});
+      }
       for (int j = 0; j < Cell::kStates; ++j)
         state_row[j * plane + d] = now[j], before_row[j * size + d] = now[j];
       for (int i = 0; i < Cell::kSaved; ++i) saved_row[i * D + d] = saved[i];

@@ -76,10 +76,24 @@ def test_infinities_and_nan():
     assert got.flatten()[:2].tolist() == [1, -1] and got.flatten()[2].isnan()
 
 
-def test_equal_bits_in_a_hundred_runs(threads):
-    case = ScanCase("relu", "carry_value", FOUR, 50, 3, 3, 40)
-    inputs = case.inputs(torch.float32)
-    first = scan(inputs["z"], inputs["w_hh"], case.plan)
-    for run in range(100):
-        threads(1 + run % 2)
-        assert torch.equal(scan(inputs["z"], inputs["w_hh"], case.plan), first)
+@pytest.mark.parametrize("shape", [(50, 3, 3, 40), (2, 3, 4, 200)], ids=str)
+def test_equal_bits_in_a_hundred_runs(threads, shape):
+    """States and gradients, for one thread and two."""
+    case = ScanCase("relu", "carry_value", FOUR, *shape)
+    z, w = (case.inputs(torch.float32)[name].requires_grad_() for name in ("z", "w_hh"))
+
+    def run():
+        h = scan(z, w, case.plan)
+        return h.detach(), *torch.autograd.grad(h.square().sum(), (z, w))
+
+    first = run()
+    for count in (1, 2) * 50:
+        threads(count)
+        assert all(torch.equal(a, b) for a, b in zip(run(), first, strict=True))
+
+
+@pytest.mark.parametrize("line_break", ["carry", "carry_value", "reset"])
+def test_few_chains_are_shared_out_among_threads(variant, line_break):
+    """One direction, tiles of fewer chains than a thread could take; and samples that no tile divides."""
+    for N in (1, 7, 13):
+        check(ScanCase("ln_relu", line_break, ("left",), N, 3, 2, 33), torch.float32, variant)
