@@ -119,7 +119,7 @@ def _setup_context(ctx, inputs, output):
 
 #: Most channels for which our d W_hh is as fast as torch's products; up to here its bits do not depend on the
 #: number of threads.
-_OWN_PRODUCT = 512
+_OWN_PRODUCT = 768
 
 
 def _backward(ctx, dstate, _dsaved):

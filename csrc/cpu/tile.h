@@ -138,14 +138,18 @@ const Tiles<S>& tiles_avx2();
 template <typename S>
 const Tiles<S>& tiles_avx512();
 
-// packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros.
+// packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros. By
+// squares of a cache line's length: where rows of the matrix are columns of a panel, its lines are read once.
 template <typename S, typename T>
 void pack(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
     int64_t width, T* packed) {
-  for (int64_t first = 0; first < columns; first += width)
-    for (int64_t i = 0; i < inner; ++i)
-      for (int64_t c = first; c < first + width; ++c)
-        *packed++ = c < columns ? T(matrix[i * row_stride + c * column_stride]) : T(0);
+  constexpr int64_t kSide = 64 / sizeof(S);
+  for (int64_t first = 0; first < columns; first += width, packed += inner * width)
+    for (int64_t i0 = 0; i0 < inner; i0 += kSide)
+      for (int64_t c = 0; c < width; ++c)
+        for (int64_t i = i0; i < inner && i < i0 + kSide; ++i)
+          packed[i * width + c] =
+              first + c < columns ? T(matrix[i * row_stride + (first + c) * column_stride]) : T(0);
 }
 
 }  // namespace crnn
