@@ -22,7 +22,7 @@ FLAGS = [
 def library(folder: Path, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     """The library of all `sources`; an object is compiled again when it or any header has changed."""
     flags = [*FLAGS, *flags]
-    headers = [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh"), *ROOT.glob("tests/cuda/emulator/*.h")]
+    headers = [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh"), *ROOT.glob("tests/*/emulator/*.h")]
     common = hashlib.sha256(" ".join([COMPILER, torch.__version__, *flags]).encode())
     for header in sorted(headers):
         common.update(header.read_bytes())

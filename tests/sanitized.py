@@ -1,6 +1,6 @@
-"""The ops' tests with all kernels, the CPU's and the emulated CUDA's, under AddressSanitizer and UBSan.
+"""The ops' tests with all kernels, the CPU's and all that are emulated, under AddressSanitizer and UBSan.
 
-    python tests/sanitized.py [pytest's arguments; default: tests/ops tests/cuda]        (make sanitize)
+    python tests/sanitized.py [pytest's arguments; default: tests/ops tests/cpu tests/cuda]    (make sanitize)
 
 The sanitized crnn._C lies in build/sanitized and takes the place of the installed one in these tests alone.
 Needs g++. The first fault ends the run with its stack.
@@ -38,13 +38,13 @@ def runtime(name: str) -> str:
 def main() -> int:
     environment = {
         **os.environ,
-        "CRNN_SANITIZERS": FLAGS,  # tests/cuda/conftest.py
+        "CRNN_SANITIZERS": FLAGS,  # the conftest.py of tests/cpu and tests/cuda
         "CRNN_SANITIZED": str(compiled()),
         "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libstdc++.so')}",  # before Python's own malloc
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's and torch's
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    tests = sys.argv[1:] or ["tests/ops", "tests/cuda"]
+    tests = sys.argv[1:] or ["tests/ops", "tests/cpu", "tests/cuda"]
     options = ["--timeout=0", "--capture=sys"]  # they compile for minutes; a fault's stack goes to stderr
     options += ["-p", "tests.sanitized", "-p", "no:cacheprovider"]
     pytest = [sys.executable, "-m", "pytest", *options, *tests]

@@ -24,6 +24,30 @@ struct Blocked {
   static constexpr int kLanes = kBytes / sizeof(T);
   static constexpr int64_t kWidth = kLanes * kVectors, kHeight = kRows;
 
+  // A thread makes one before products of `count` rows: what they need of the processor beside code.
+  struct Prepared {
+    explicit Prepared(int64_t count) {}
+  };
+
+  static int64_t packed_size(int64_t inner, int64_t columns) {
+    return inner * ((columns + kWidth - 1) / kWidth * kWidth);
+  }
+
+  // packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros. By
+  // squares of a cache line's length: where rows of the matrix are columns of a panel, its lines are read
+  // once.
+  template <typename S>
+  static void pack(
+      const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride, T* packed) {
+    constexpr int64_t kSide = 64 / sizeof(S);
+    for (int64_t first = 0; first < columns; first += kWidth, packed += inner * kWidth)
+      for (int64_t i0 = 0; i0 < inner; i0 += kSide)
+        for (int64_t c = 0; c < kWidth; ++c)
+          for (int64_t i = i0; i < inner && i < i0 + kSide; ++i)
+            packed[i * kWidth + c] =
+                first + c < columns ? T(matrix[i * row_stride + (first + c) * column_stride]) : T(0);
+  }
+
   template <int R>
   static void rows(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
     Vector sum[R][kVectors] = {};

@@ -14,8 +14,7 @@
 #include <vector>
 
 #include "../core/scan.h"
-#include "processor.h"
-#include "tile.h"
+#include "tile_choice.h"
 
 namespace crnn {
 namespace {
@@ -42,11 +41,6 @@ std::vector<Unit> units(const ScanShape& q, int64_t rows, SegmentsOf&& segments_
 }
 
 template <typename S>
-const Tiles<S>& tiles_of(const std::string& variant) {
-  return choose("crnn::scan", variant, {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
-}
-
-template <typename S>
 const S* optional_data(const OptionalTensor& t) {
   return t ? t->const_data_ptr<S>() : nullptr;
 }
@@ -55,25 +49,26 @@ Strides strides(const Tensor& t, int64_t first = 0) {
   return {t.stride(first), t.stride(first + 1), t.stride(first + 2)};
 }
 
-// W_hh of all directions in panels: of phase 0 and, behind it, of phase 1.
+// W_hh of all directions, packed: of phase 0 and, behind it, of phase 1.
 template <typename S>
 struct Packed {
   Aligned<Compute<S>> values;
 
   // The matrices as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
-  Packed(const ScanShape& q, const Tensor& whh, int64_t first_gates, bool transposed, Call<S>& call) {
+  Packed(const ScanShape& q, const Tensor& whh, const Tiles<S>& tiles, int64_t first_gates, bool transposed,
+      Call<S>& call) {
     const int64_t D = q.D, rows[2] = {first_gates * D, (q.gates - first_gates) * D};
     int64_t sizes[2];
     for (int phase : {0, 1})
-      sizes[phase] = transposed ? D * call.padded(rows[phase]) : rows[phase] * call.padded(D);
+      sizes[phase] = transposed ? tiles.packed_size(D, rows[phase]) : tiles.packed_size(rows[phase], D);
     values = Aligned<Compute<S>>(q.K * (sizes[0] + sizes[1]));
     torch::stable::parallel_for(0, q.K, 1, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k)
         for (int phase : {0, 1}) {
           const S* matrix = whh.const_data_ptr<S>() + (k * q.gates * D + phase * rows[0]) * D;
           Compute<S>* out = values.data() + phase * q.K * sizes[0] + k * sizes[phase];
-          transposed ? pack(matrix, D, rows[phase], 1, D, call.width, out)
-                     : pack(matrix, rows[phase], D, D, 1, call.width, out);
+          transposed ? tiles.pack(matrix, D, rows[phase], 1, D, out)
+                     : tiles.pack(matrix, rows[phase], D, D, 1, out);
         }
     });
     call.packed[0] = values.data(), call.packed[1] = values.data() + q.K * sizes[0];
@@ -98,13 +93,13 @@ void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& r
 template <typename S>
 void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Tensor& z,
     Tensor& state, Tensor& saved) {
-  const Tiles<S>& tiles = tiles_of<S>(variant);
+  const Tiles<S>& tiles = choose_tiles<S>(variant);
   ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), strides(z),
       state.mutable_data_ptr<S>(), saved.mutable_data_ptr<S>()};
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell,
       [&](auto c) { scratch = forward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates; });
-  const Packed<S> packed(q, in.whh, first_gates, true, call);
+  const Packed<S> packed(q, in.whh, tiles, first_gates, true, call);
   const auto tile = tiles.forward[Cells::index(in.cell)];
   parallel_units<Compute<S>>(units(q, tiles.rows, [](const Direction& d) { return d.value_segments(); }),
       scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
@@ -113,13 +108,13 @@ void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& va
 template <typename S>
 void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& variant, BackwardCall<S> call,
     S* dcell_params) {
-  const Tiles<S>& tiles = tiles_of<S>(variant);
+  const Tiles<S>& tiles = choose_tiles<S>(variant);
   static_cast<Call<S>&>(call) = make_call<S>(q, in, tiles.width);
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell, [&](auto c) {
     scratch = backward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates;
   });
-  const Packed<S> packed(q, in.whh, first_gates, false, call);
+  const Packed<S> packed(q, in.whh, tiles, first_gates, false, call);
   const std::vector<Unit> work =
       units(q, tiles.rows, [](const Direction& d) { return d.gradient_segments(); });
   const int64_t size = q.params * q.D;

@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "../core/scan.h"
-#include "processor.h"
-#include "tile.h"
+#include "tile_choice.h"
 
 namespace crnn {
 namespace {
@@ -53,8 +52,7 @@ template <typename S>
 void run(
     const ScanShape& q, const std::string& variant, const std::string& cell, WeightsCall<S> call, S* dwhh) {
   using T = Compute<S>;
-  const Tiles<S>& tiles =
-      choose("crnn::scan", variant, {&tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
+  const Tiles<S>& tiles = choose_tiles<S>(variant);
   int64_t first_gates = 0, reset = 0;
   Cells::visit(cell, [&](auto c) { first_gates = c.kFirstGates, reset = c.kReset; });
   const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset, tiles.rows);

@@ -53,7 +53,7 @@ struct Call {
   const Direction* plan;
   const S *cell_params, *initial, *cont;
   int64_t width;                // columns of a panel of packed
-  const Compute<S>* packed[2];  // W_hh of each phase, per direction, in panels: pack() below
+  const Compute<S>* packed[2];  // W_hh of each phase, per direction, as the tiles pack it
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
   int64_t dz_row(int64_t p, int64_t n, int64_t k) const { return (n * P + p) * K + k; }
@@ -129,6 +129,10 @@ struct Tiles {
   void (*forward[Cells::kCount])(const ForwardCall<S>&, const Unit&, Compute<S>* scratch);
   void (*backward[Cells::kCount])(const BackwardCall<S>&, const Unit&, Compute<S>* scratch);
   void (*weights)(const WeightsCall<S>&, const WeightsShare<Compute<S>>&, Compute<S>* scratch);
+  // Of a matrix [inner, columns] with these strides, as the product reads it: how many values, and which.
+  int64_t (*packed_size)(int64_t inner, int64_t columns);
+  void (*pack)(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
+      Compute<S>* packed);
 };
 
 template <typename S>
@@ -137,19 +141,7 @@ template <typename S>
 const Tiles<S>& tiles_avx2();
 template <typename S>
 const Tiles<S>& tiles_avx512();
-
-// packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros. By
-// squares of a cache line's length: where rows of the matrix are columns of a panel, its lines are read once.
-template <typename S, typename T>
-void pack(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
-    int64_t width, T* packed) {
-  constexpr int64_t kSide = 64 / sizeof(S);
-  for (int64_t first = 0; first < columns; first += width, packed += inner * width)
-    for (int64_t i0 = 0; i0 < inner; i0 += kSide)
-      for (int64_t c = 0; c < width; ++c)
-        for (int64_t i = i0; i < inner && i < i0 + kSide; ++i)
-          packed[i * width + c] =
-              first + c < columns ? T(matrix[i * row_stride + (first + c) * column_stride]) : T(0);
-}
+template <typename S>
+const Tiles<S>& tiles_amx();  // S is bfloat16
 
 }  // namespace crnn

@@ -68,7 +68,7 @@ struct Tile {
   void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out,
       Meanwhile&& meanwhile) const {
     const int64_t width = c.padded(columns);
-    const T* packed = c.packed[phase] + u.k * inner * width;
+    const T* packed = c.packed[phase] + u.k * Product::packed_size(inner, columns);
     Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, out, width, meanwhile);
   }
 };
@@ -356,12 +356,14 @@ template <typename S, typename Product, typename... Cell>
 constexpr Tiles<S> tiles_of(const char* name, CellList<Cell...>) {
   return {name, Product::kWidth, Product::kHeight,
       {+[](const ForwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
+        const typename Product::Prepared prepared(u.count);
         ForwardTile<Cell, S, Product>(c, u, scratch).run();
       }...},
       {+[](const BackwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
+        const typename Product::Prepared prepared(u.count);
         BackwardTile<Cell, S, Product>(c, u, scratch).run();
       }...},
-      add_share<Product, S>};
+      add_share<Product, S>, Product::packed_size, Product::pack};
 }
 
 }  // namespace

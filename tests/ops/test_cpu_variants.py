@@ -5,6 +5,7 @@ import torch
 
 from crnn.ops import backends, plan, reference, scan, scan_states, use_backend
 from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near
+from tests.emulated import check_scan
 
 pytestmark = pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
 ODD = [  # N, H, W, D
@@ -13,14 +14,23 @@ ODD = [  # N, H, W, D
 ]  # fmt: skip
 
 
+def probe(variant, dtype):
+    z, w_hh = torch.zeros(1, 1, 1, 1, dtype=dtype), torch.zeros(1, 1, 1, dtype=dtype)
+    scan(z, w_hh, plan(("right",), 1, 1, 0), variant=variant)
+
+
+def skip_unless_it_runs(variant, dtype):
+    try:
+        probe(variant, dtype)
+    except RuntimeError as error:
+        assert f"this processor cannot run variant '{variant}'" in str(error)
+        pytest.skip(f"needs an x86 processor with {variant.upper()}")
+
+
 @pytest.fixture(params=["portable", "avx2", "avx512"])
 def variant(request):
     """A variant that this processor can run."""
-    try:
-        scan(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1), plan(("right",), 1, 1, 0), variant=request.param)
-    except RuntimeError as error:
-        assert f"this processor cannot run variant '{request.param}'" in str(error)
-        pytest.skip(f"needs an x86 processor with {request.param.upper()}")
+    skip_unless_it_runs(request.param, torch.float32)
     return request.param
 
 
@@ -48,6 +58,18 @@ def test_shapes_that_do_not_divide_the_tiles(variant, shape):
 @pytest.mark.parametrize("cell", reference.CELLS)
 def test_every_cell(variant, cell, dtype):
     check(ScanCase(cell, "carry_value", ("left", "down"), 7, 2, 3, 19, True, True), dtype, variant)
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_every_cell_in_bfloat16_by_amx(cell):
+    """By the instructions themselves; tests/cpu has the same with the tiles emulated."""
+    skip_unless_it_runs("amx", torch.bfloat16)
+    check_scan(torch.ops.crnn, ScanCase(cell, "carry_value", FOUR, 17, 2, 3, 72), torch.bfloat16, "amx", 5e-3)
+
+
+def test_amx_is_for_bfloat16():
+    with pytest.raises(RuntimeError, match=r"unknown variant 'amx' on cpu; .* \(for tensors of this type\)"):
+        probe("amx", torch.float32)
 
 
 def test_tanh_to_three_units_in_the_last_place(variant):

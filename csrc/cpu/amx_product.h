@@ -1,0 +1,169 @@
+// The scan's products for bfloat16 by AMX. Included by tile_amx.cpp after it has chosen the instruction set.
+//
+//   rounding  a (h, the reset h, d z) is rounded to bfloat16; W_hh is taken as it is; products are exact and
+//             summed in float. All else of a step, h between steps included, stays float as in every variant.
+//   tiles     0..3 accumulate; 4, 5 hold rows of a; 6, 7 hold 16 columns each of W_hh. More than 16 chains:
+//             two halves of the rows times two tiles of columns. Fewer: their rows times four tiles.
+//   memory    a panel of W_hh is 32 columns; a block of it 32 rows, in pairs, as two tiles of 1 KiB in turn
+//   order     an output is one sum over the blocks in order: its bits do not depend on the rows beside it
+#pragma once
+
+#include "panel_product.h"
+#include "tile.h"
+
+namespace crnn {
+namespace {
+
+using torch::headeronly::BFloat16;
+
+struct AmxProduct : Blocked<float, 64, 2, 12> {
+  static constexpr int64_t kRows = 16, kTileRow = 64, kTileValues = 512;  // of a tile; its row's bytes
+  static constexpr int64_t kBlockDepth = 32;
+  static constexpr int64_t kChunk = 512;  // of the inner dimension: its rows of a stay in first-level cache
+  static_assert(kTile <= 2 * kRows && kWidth == 2 * kRows);
+
+  static int64_t depth(int64_t inner) { return (inner + kBlockDepth - 1) / kBlockDepth * kBlockDepth; }
+
+  // In floats: a bfloat16 takes the room of half of one.
+  static int64_t packed_size(int64_t inner, int64_t columns) {
+    return depth(inner) * ((columns + kWidth - 1) / kWidth * kWidth) / 2;
+  }
+
+  static void pack(const BFloat16* matrix, int64_t inner, int64_t columns, int64_t row_stride,
+      int64_t column_stride, float* packed) {
+    auto* to = reinterpret_cast<BFloat16*>(packed);
+    for (int64_t panel = 0; panel < columns; panel += kWidth)
+      for (int64_t block = 0; block < inner; block += kBlockDepth)
+        for (int64_t first = panel; first < panel + kWidth; first += kRows)
+          for (int64_t pair = block; pair < block + kBlockDepth; pair += 2)
+            for (int64_t c = first; c < first + kRows; ++c)
+              for (int64_t i = pair; i < pair + 2; ++i)
+                *to++ = i < inner && c < columns ? matrix[i * row_stride + c * column_stride] : BFloat16(0);
+  }
+
+  // Of `count` chains, those in the first tile of rows; the others are in the second.
+  static int64_t first_rows(int64_t count) { return count > kRows ? (count + 1) / 2 : count; }
+
+  // As Blocked's; the calling thread has Prepared tiles for `count`.
+  template <typename Meanwhile>
+  static void product(int64_t count, int64_t inner, const float* a, int64_t lda, const float* packed,
+      int64_t panels, float* out, int64_t ldo, Meanwhile&& meanwhile) {
+    alignas(64) BFloat16 rounded[kTile * kChunk];
+    const auto* w = reinterpret_cast<const BFloat16*>(packed);
+    const int64_t size = depth(inner) * kWidth;  // of a panel
+    for (int64_t i = 0; i < inner; i += kChunk) {
+      const int64_t values = inner - i < kChunk ? inner - i : kChunk, length = depth(values);
+      for (int64_t r = 0; r < count; ++r) round_row(values, a + r * lda + i, length, rounded + r * length);
+      asm volatile("" : : "r"(rounded) : "memory");  // GCC's tile loads do not say that they read memory
+      const BFloat16* block = w + i * kWidth;
+      if (i == 0)
+        for (int64_t p = 0; p < panels; ++p) meanwhile(0, count, p * kWidth);
+      int64_t p = 0;
+      if (count > kRows) {
+        for (; p < panels; ++p)
+          two_rows(count, length, i == 0, rounded, block + p * size, out + p * kWidth, ldo);
+      } else {
+        for (; p + 1 < panels; p += 2)
+          one_row<2>(length, i == 0, rounded, block + p * size, size, out + p * kWidth, ldo);
+        if (p < panels) one_row<1>(length, i == 0, rounded, block + p * size, size, out + p * kWidth, ldo);
+      }
+    }
+  }
+
+  static void round_row(int64_t count, const float* from, int64_t padded, BFloat16* to) {
+    for (int64_t i = 0; i < count; ++i) to[i] = BFloat16(from[i]);
+    for (int64_t i = count; i < padded; ++i) to[i] = BFloat16(0.f);
+  }
+
+  // out [count, kWidth] = a [count, length] times a panel's rows of this chunk; += after the first chunk.
+  static void two_rows(int64_t count, int64_t length, bool first, const BFloat16* a, const BFloat16* w,
+      float* out, int64_t ldo) {
+    const int64_t upper = first_rows(count), row = length * sizeof(BFloat16), line = ldo * sizeof(float);
+    float* const below = out + upper * ldo;
+    if (first) {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    } else {
+      _tile_loadd(0, out, line);
+      _tile_loadd(1, out + kRows, line);
+      _tile_loadd(2, below, line);
+      _tile_loadd(3, below + kRows, line);
+    }
+    for (int64_t i = 0; i < length; i += kBlockDepth, w += 2 * kTileValues) {
+      _tile_loadd(4, a + i, row);
+      _tile_loadd(6, w, kTileRow);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, w + kTileValues, kTileRow);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, a + upper * length + i, row);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, out, line);
+    _tile_stored(1, out + kRows, line);
+    _tile_stored(2, below, line);
+    _tile_stored(3, below + kRows, line);
+  }
+
+  // The same for one tile of rows and kPanels panels, `size` apart: four accumulators hide their latency.
+  template <int kPanels>
+  static void one_row(int64_t length, bool first, const BFloat16* a, const BFloat16* w, int64_t size,
+      float* out, int64_t ldo) {
+    const int64_t row = length * sizeof(BFloat16), line = ldo * sizeof(float);
+    if (first) {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    } else {
+      _tile_loadd(0, out, line);
+      _tile_loadd(1, out + kRows, line);
+      if (kPanels == 2) {
+        _tile_loadd(2, out + kWidth, line);
+        _tile_loadd(3, out + kWidth + kRows, line);
+      }
+    }
+    for (int64_t i = 0; i < length; i += kBlockDepth, w += 2 * kTileValues) {
+      _tile_loadd(4, a + i, row);
+      _tile_loadd(6, w, kTileRow);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, w + kTileValues, kTileRow);
+      _tile_dpbf16ps(1, 4, 7);
+      if (kPanels == 2) {
+        _tile_loadd(6, w + size, kTileRow);
+        _tile_dpbf16ps(2, 4, 6);
+        _tile_loadd(7, w + size + kTileValues, kTileRow);
+        _tile_dpbf16ps(3, 4, 7);
+      }
+    }
+    _tile_stored(0, out, line);
+    _tile_stored(1, out + kRows, line);
+    if (kPanels == 2) {
+      _tile_stored(2, out + kWidth, line);
+      _tile_stored(3, out + kWidth + kRows, line);
+    }
+  }
+
+  // The calling thread's tiles, for products of `count` chains; released when it goes.
+  struct Prepared {
+    explicit Prepared(int64_t count) {
+      struct alignas(64) {
+        uint8_t palette = 1, start = 0, reserved[14] = {};
+        uint16_t bytes[16] = {};  // of a row
+        uint8_t rows[16] = {};
+      } tiles;
+      const int64_t upper = first_rows(count), lower = count > kRows ? count - upper : upper;
+      const int64_t rows[8] = {upper, upper, lower, lower, upper, lower, kRows, kRows};
+      for (int i = 0; i < 8; ++i) tiles.bytes[i] = kTileRow, tiles.rows[i] = rows[i];
+      asm volatile("" : : "r"(&tiles) : "memory");
+      _tile_loadconfig(&tiles);
+    }
+    ~Prepared() { _tile_release(); }
+    Prepared(const Prepared&) = delete;
+  };
+};
+
+}  // namespace
+}  // namespace crnn

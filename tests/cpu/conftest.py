@@ -1,0 +1,66 @@
+"""The CPU's kernels for processors that are not here: AVX512's vectors and AMX's tiles under emulation.
+
+The vectors are GCC's own, of any length, and become what this processor has; the tiles are emulated
+(emulator/immintrin.h). So csrc/cpu is compiled but for what makes it use newer instructions.
+"""
+
+import ctypes
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from crnn.ops import backends
+from crnn.testing import ROOT
+from tests.compiled import COMPILER, library
+from tests.emulated import Emulated
+from tests.emulated import check_scan as check_emulated
+
+EMULATOR = ROOT / "tests" / "cpu" / "emulator"
+KERNELS = ROOT / "csrc" / "cpu"
+SANITIZERS = os.environ.get("CRNN_SANITIZERS", "").split()  # tests/sanitized.py adds its own
+FLAGS = ["-O2", "-g1", f"-I{EMULATOR}", "-iquote", str(KERNELS), *SANITIZERS]
+
+
+def adapted(folder: Path) -> list[Path]:
+    """The scan's sources without their choice of instructions, and registered under a key of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for source in sorted([*KERNELS.glob("tile_*.cpp"), *KERNELS.glob("scan_*.cpp")]):
+        text = source.read_text(encoding="utf-8").replace("(crnn, CPU, m)", "(crnn, HPU, m)")
+        text = text.replace("#pragma GCC target", "// #pragma GCC target")
+        made.append(folder / source.name)
+        if not made[-1].exists() or made[-1].read_text(encoding="utf-8") != text:
+            made[-1].write_text(text, encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The library, loaded."""
+    if "cpu" not in backends() or not shutil.which(COMPILER):
+        pytest.skip("needs the compiled extension and a C++ compiler")
+    folder = ROOT / "build" / ("sanitized" if SANITIZERS else "emulated") / "processor"
+    path = library(folder, [*adapted(folder / "sources"), EMULATOR / "probe.cpp"], FLAGS)
+    torch.ops.load_library(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def emulated(built) -> Emulated:
+    return Emulated("HPU")  # as adapted() registers them
+
+
+@pytest.fixture
+def configured_threads(built):
+    """How many threads have tiles configured now."""
+    return ctypes.CDLL(str(built)).amx_configured_threads
+
+
+@pytest.fixture(scope="session")
+def check_scan(emulated):
+    """check_scan(case, dtype, variant, tolerance, **changes): tests/emulated.py."""
+    return partial(check_emulated, emulated)
