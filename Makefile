@@ -8,6 +8,7 @@
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
 # make cuda    the CUDA kernels (nvcc, no GPU) and their registers   make sanitize  kernels under ASan and UBSan
 # make abi TORCH=2.10.0                       the built wheel under another torch
+# make emulate BOCHS=FOLDER                   the CPU kernels by AVX512's and AMX's own instructions, in Bochs
 #
 # PYTHON=python3.12 picks the interpreter. TORCH_INDEX=URL takes torch from another package index (README: CPU only).
 
@@ -18,7 +19,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/*/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench gpu docs package cuda sanitize abi oracle parity opencv-oracle pycaffe-tests proto clean
+.PHONY: build demo test lint format bench gpu docs package cuda sanitize emulate abi oracle parity opencv-oracle pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -105,6 +106,9 @@ cuda: $(VENV)/.dev
 
 sanitize: $(VENV)/.dev
 	$(BIN)/python tests/sanitized.py $(PYTEST_ARGS)
+
+emulate: $(VENV)/.dev
+	$(BIN)/python tests/cpu/bochs/emulate.py --bochs $(BOCHS) --write tests/cpu/bochs/README.md
 
 TORCH ?= 2.10.0
 abi: package

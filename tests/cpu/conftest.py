@@ -7,14 +7,13 @@ The vectors are GCC's own, of any length, and become what this processor has; th
 import ctypes
 import os
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from crnn.ops import backends
-from crnn.testing import ROOT
+from crnn.testing import ROOT, assert_near
 from tests.compiled import COMPILER, library
 from tests.emulated import Emulated
 from tests.emulated import check_scan as check_emulated
@@ -62,5 +61,15 @@ def configured_threads(built):
 
 @pytest.fixture(scope="session")
 def check_scan(emulated):
-    """check_scan(case, dtype, variant, tolerance, **changes): tests/emulated.py."""
-    return partial(check_emulated, emulated)
+    """check_scan(case, dtype, variant, tolerance): tests/emulated.py, and the gradient of W_hh."""
+
+    def check(case, dtype, variant, tolerance):
+        state, saved, dz, *_ = check_emulated(emulated, case, dtype, variant, tolerance)
+        inputs, flat = case.inputs(dtype), [int(v) for d in case.plan for v in d]
+        rest = [inputs[k] for k in ("w_hh", "cell_params", "initial", "cont")]
+        tensors = [dz, *rest, state, saved.view(dtype)]
+        got = emulated.scan_weights_backward(*tensors, flat, case.cell, variant)
+        exact = [None if t is None else t.double() for t in tensors]
+        assert_near(got, torch.ops.crnn.scan_weights_backward(*exact, flat, case.cell), tolerance, "dw_hh")
+
+    return check
