@@ -38,7 +38,7 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
           for (int64_t pair = block; pair < block + kBlockDepth; pair += 2)
             for (int64_t c = first; c < first + kRows; ++c)
               for (int64_t i = pair; i < pair + 2; ++i)
-                *to++ = i < inner && c < columns ? matrix[i * row_stride + c * column_stride] : BFloat16(0);
+                *to++ = i < inner && c < columns ? matrix[i * row_stride + c * column_stride] : BFloat16(0.f);
   }
 
   // Of `count` chains, those in the first tile of rows; the others are in the second.

@@ -1,5 +1,5 @@
 // The tiles for x86 with AMX: W_hh's products by AMX in bfloat16, all else as AVX512 does it.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)  // which wants more than a pragma before it takes AMX
 #include <immintrin.h>
 #include <torch/headeronly/util/BFloat16.h>
 
@@ -11,11 +11,12 @@
 
 namespace crnn {
 
-template <>
-const Tiles<BFloat16>& tiles_amx<BFloat16>() {
-  static constexpr Tiles<BFloat16> tiles = tiles_of<BFloat16, AmxProduct>("amx", Cells{});
+template <typename S>
+const Tiles<S>& tiles_amx() {
+  static constexpr Tiles<S> tiles = tiles_of<S, AmxProduct>("amx", Cells{});
   return tiles;
 }
+template const Tiles<torch::headeronly::BFloat16>& tiles_amx<torch::headeronly::BFloat16>();
 
 }  // namespace crnn
 #endif

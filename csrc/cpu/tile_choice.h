@@ -10,7 +10,7 @@ namespace crnn {
 
 template <typename S>
 const Tiles<S>& choose_tiles(const std::string& variant) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)  // as tile_amx.cpp
   if constexpr (std::is_same_v<S, torch::headeronly::BFloat16>)
     return choose(
         "crnn::scan", variant, {&tiles_amx<S>(), &tiles_avx512<S>(), &tiles_avx2<S>(), &tiles_portable<S>()});
