@@ -160,7 +160,7 @@ struct Scan {
       for (int64_t first : {int64_t(0), kFirst * D}) {
         const int64_t count = (first ? kG * D : kFirst * D) - first, padded = up(count, tiles.rows);
         if (count == 0) continue;
-        std::vector<T> out(padded * width), scratch(kBlock * (width + padded));
+        std::vector<T> out(padded * width), scratch(weights_scratch(padded, D, tiles.rows, tiles.width));
         tiles.weights(
             c, {k, first, count, first ? Cell::kReset : -1, 0, P * q.N, out.data()}, scratch.data());
         for (int64_t r = 0; r < count; ++r)
