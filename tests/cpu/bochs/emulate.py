@@ -46,7 +46,7 @@ default guest
 label guest
   kernel /vmlinuz
   initrd /initrd.gz
-  append console=ttyS0 nokaslr mitigations=off acpi=off nowatchdog panic=-1
+  append console=ttyS0 nokaslr mitigations=off acpi=off nowatchdog panic=-1 quiet
 """
 
 
