@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 
 from crnn.data.databases import BACKENDS
-from crnn.data.loader import Records
+from crnn.data.records import Records
 from crnn.data_tools._convert import flag, run
 from crnn.data_tools._progress import watched
 from crnn.proto.blobs import write_mean

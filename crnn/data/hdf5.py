@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crnn.data.loader import Loader, Share, endless
+from crnn.data.loader import Loader, endless
+from crnn.data.records import Share
 from crnn.proto.hdf5 import h5py
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from crnn.data.databases import kind
-from crnn.data.loader import Records
+from crnn.data.records import Records
 from crnn.experiments.jobs import KEPT, Job
 from crnn.experiments.spec import Experiment
 from crnn.net.net import Net

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crnn.data.loader import Records
+from crnn.data.records import Records
 from crnn.data.transformer import Transformer
 from crnn.data.warp import VOID
 from crnn.experiments.evaluate import CENTRE
