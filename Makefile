@@ -19,7 +19,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
 LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/*/emulator/,*.h *.cpp))
 
-.PHONY: build demo test lint format bench gpu docs package cuda sanitize emulate abi oracle parity opencv-oracle pycaffe-tests proto clean
+.PHONY: build demo test lint format bench gpu docs package cuda sanitize emulate fuzz abi oracle parity opencv-oracle pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -106,6 +106,10 @@ cuda: $(VENV)/.dev
 
 sanitize: $(VENV)/.dev
 	$(BIN)/python tests/sanitized.py $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.dev
+	$(PIP) install -q -c constraints.txt atheris
+	$(BIN)/python tests/fuzz/fuzz.py --write
 
 emulate: $(VENV)/.dev
 	$(BIN)/python tests/cpu/bochs/emulate.py --bochs $(BOCHS) --write tests/cpu/bochs/README.md

@@ -108,6 +108,7 @@ class Parser:
         name, start = self._token.text, self._token.start
         return (
             len(self._open) > 1
+            and self._token.kind == "name"  # else protobuf fails on bytes that are not UTF-8
             and self._ahead.text == "{"
             and name in self._open[0].fields_by_name
             and name not in self._open[-1].fields_by_name

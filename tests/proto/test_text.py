@@ -382,3 +382,11 @@ def test_text_is_told_from_a_path(tmp_path):
     assert load(str(path), pb.NetParameter).message.name == "file"
     assert load('name: "text"\n', pb.NetParameter).message.name == "text"
     assert load("layer {}", pb.NetParameter).name == "<text>"
+
+
+def test_a_byte_that_is_not_utf8_before_a_brace(tmp_path):
+    """protobuf's tables of fields break when asked for such a name (found by make fuzz)."""
+    path = tmp_path / "net.prototxt"
+    path.write_bytes(b'layer { name: "a" include\xd8{ phase: TRAIN } }\nlayer { name: "b" }\n')
+    with pytest.raises(PrototxtError, match=r"net\.prototxt:1:26: "):
+        load(path, pb.NetParameter)

@@ -1,0 +1,110 @@
+"""What reads files of others: a function a format, which may raise ValueError or OSError and nothing else."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from crnn.data.datum import decode, encode, encode_file
+from crnn.data.image_header import read_header
+from crnn.data.image_list import ImageList
+from crnn.data.label_tree import parse_tree
+from crnn.data.windows import WindowFile
+from crnn.data_tools._matfile import read_variable
+from crnn.proto import pb
+from crnn.proto.blobs import read_binary, read_mean, to_array
+from crnn.proto.stored import read_layers
+from crnn.proto.text import parse
+from crnn.proto.upgrade import upgrade_net
+from crnn.testing import golden
+
+REFUSALS = (ValueError, OSError)
+HERE = Path(__file__).parent
+_folder = tempfile.TemporaryDirectory(prefix="crnn-fuzz-")
+
+
+def on_disk(data: bytes) -> str:
+    """The path of a file that holds `data` until the next call."""
+    path = Path(_folder.name, "file")
+    path.write_bytes(data)
+    return str(path)
+
+
+def text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def net_text(data: bytes) -> None:
+    upgrade_net(parse(text(data), pb.NetParameter).message)
+
+
+def solver_text(data: bytes) -> None:
+    parse(text(data), pb.SolverParameter)
+
+
+def weights(data: bytes) -> None:
+    for _, blobs in read_layers(on_disk(data)):
+        for blob in blobs:
+            blob.read()
+
+
+def solver_state(data: bytes) -> None:
+    for blob in read_binary(on_disk(data), pb.SolverState).history:
+        to_array(blob)
+
+
+def mean(data: bytes) -> None:
+    read_mean(on_disk(data))
+
+
+def datum(data: bytes) -> None:
+    decode(data)
+    decode(data, True)
+
+
+def image_header(data: bytes) -> None:
+    read_header(data)
+
+
+def image_list(data: bytes) -> None:
+    ImageList(on_disk(data))
+
+
+def window_file(data: bytes) -> None:
+    WindowFile(on_disk(data), 0.5, 0.5)
+
+
+def label_tree(data: bytes) -> None:
+    parse_tree(text(data).splitlines())
+
+
+def mat_file(data: bytes) -> None:
+    read_variable(data, "synsets")
+
+
+TREE = b"thing\n  animal\n    dog\n      n1 poodle\n    cat\n  car\n"
+WINDOWS = b"# 0\na.jpg\n3\n8\n9\n2\n1 0.7 0 0 5 6\n0 0.1 1 2 3 4\n"
+
+
+def seeds() -> dict[Callable[[bytes], None], list[bytes]]:
+    """Each target with whole files of its format."""
+    import numpy as np
+
+    jpeg = (golden("tools/images") / "coffee/0.jpg").read_bytes()
+    raw = encode(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 3)
+    tools = {name: golden(f"tools/{name}").read_bytes() for name in (
+        "logged_net.prototxt", "logged_solver.prototxt", "logged_iter_30.caffemodel",
+        "logged_iter_30.solverstate", "mean.binaryproto",
+    )}  # fmt: skip
+    return {
+        net_text: [tools["logged_net.prototxt"]],
+        solver_text: [tools["logged_solver.prototxt"]],
+        weights: [tools["logged_iter_30.caffemodel"]],
+        solver_state: [tools["logged_iter_30.solverstate"]],
+        mean: [tools["mean.binaryproto"]],
+        datum: [raw, encode_file(jpeg, 1)],
+        image_header: [jpeg],
+        image_list: [b"a b.jpg 3\nc.png 0\r\n"],
+        window_file: [WINDOWS],
+        label_tree: [TREE],
+        mat_file: [(HERE.parent / "data_tools/files/meta2010.mat").read_bytes()],
+    }
