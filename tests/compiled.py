@@ -1,5 +1,6 @@
 """Shared libraries that tests compile themselves: the emulated kernels, and all kernels with sanitizers."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -20,13 +21,22 @@ FLAGS = [
 
 
 def library(folder: Path, sources: Sequence[Path], flags: Sequence[str]) -> Path:
-    """The library of all `sources`; an object is compiled again when it or any header has changed."""
+    """The library of all `sources`; an object is compiled again when it or any header has changed.
+
+    Of several processes that ask for it at once, one compiles.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _library(folder, sources, flags)
+
+
+def _library(folder: Path, sources: Sequence[Path], flags: Sequence[str]) -> Path:
     flags = [*FLAGS, *flags]
     headers = [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh"), *ROOT.glob("tests/*/emulator/*.h")]
     common = hashlib.sha256(" ".join([COMPILER, torch.__version__, *flags]).encode())
     for header in sorted(headers):
         common.update(header.read_bytes())
-    folder.mkdir(parents=True, exist_ok=True)
 
     def compiled(source: Path) -> Path:
         key = common.copy()
