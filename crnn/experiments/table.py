@@ -118,11 +118,12 @@ def _cost(jobs: Sequence[Job]) -> Cost:
     if not jobs[0].trained:
         return cost
     cost.iterations = jobs[0].solver().max_iter
-    rows = [results.read_rows(job.folder / f"{job.name}.jsonl") for job in jobs]
-    if all(rows):
+    logs = [job.folder / f"{job.name}.jsonl" for job in jobs]
+    rows = [results.read_rows(log) if log.exists() else [] for log in logs]
+    if all(rows):  # a solver without `display` and tests leaves none
         cost.seconds = float(np.mean([max(row["seconds"] for row in one) for one in rows]))
         speeds = [value for one in rows for value in results.speed(one).values]
-        cost.images_per_second = float(np.median(speeds))
+        cost.images_per_second = float(np.median(speeds)) if speeds else math.nan
     return cost
 
 

@@ -78,6 +78,20 @@ def test_cost_is_the_mean_training_of_a_net(jobs):
     assert cost.seconds == pytest.approx(6 + (1 + 2 + 3) / 3)
 
 
+@pytest.mark.parametrize("tested", [False, True])
+def test_without_display_a_speed_is_not_known(jobs, tested):
+    """Its solver writes rows of tests alone, or no file."""
+    row = {"phase": "test", "iter": 4, "seconds": 5.0, "images_per_second": None, "net": 0}
+    for job in jobs:
+        log = job.folder / f"{job.name}.jsonl"
+        log.write_text(json.dumps(row) + "\n") if tested else log.unlink()
+    result = comparison(jobs[0].experiment, jobs, "")
+    seconds = [5.0] if tested else [math.nan]
+    assert [cost.seconds for cost in result.costs] == pytest.approx(2 * seconds, nan_ok=True)
+    assert all(math.isnan(cost.images_per_second) for cost in result.costs)
+    assert markdown(result) and page(result)
+
+
 def test_the_pages_say_all_of_it(jobs):
     result = comparison(jobs[0].experiment, jobs, "crnn experiment run e")
     text, html = markdown(result), page(result)
