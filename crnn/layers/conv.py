@@ -35,6 +35,9 @@ class Windows(Layer):
         self.stride = per_axis(p, "stride", len(spatial), 1, least=1)
         self.pad = per_axis(p, "pad", len(spatial), 0)
         self.dilation = per_axis(p, "dilation", len(spatial), 1, least=1)
+        self.same = p.same_pad
+        if self.same and (any(self.pad) or param.type != "Convolution"):
+            raise ValueError("same_pad is a Convolution's, and without pad")
         out = self.output(spatial)
         if min(out) < 1:
             raise ValueError(f"kernel {list(self.kernel)} does not fit in the bottom {list(shape)}")
@@ -50,9 +53,16 @@ class Windows(Layer):
         return zip(spatial, spans, self.stride, self.pad, strict=True)
 
     def output(self, spatial):
+        if self.same:
+            return tuple(-(-size // stride) for size, _, stride, _ in self.geometry(spatial))
         return tuple(
             (size + 2 * pad - span) // stride + 1 for size, span, stride, pad in self.geometry(spatial)
         )
+
+    def missing(self, spatial) -> list[int]:
+        """Of same_pad: the zeros that each axis needs so that its windows fit."""
+        sizes = zip(self.output(spatial), self.geometry(spatial), strict=True)
+        return [max((n - 1) * stride + span - size, 0) for n, (size, span, stride, _) in sizes]
 
 
 class Weighted(Windows):
@@ -97,6 +107,11 @@ class Weighted(Windows):
         for x in bottoms:
             images = x if self.axis == 1 else x.reshape(-1, *x.shape[self.axis :])
             images = images.to(memory_format=self.layout)  # restrides one channel too, unlike contiguous()
+            if self.same:
+                missing = self.missing(images.shape[2:])
+                options["padding"] = [count // 2 for count in missing]
+                if any(count % 2 for count in missing):
+                    images = F.pad(images, [edge for count in reversed(missing) for edge in (0, count % 2)])
             y = self.apply_weights(images, weight, bias, **options)
             tops.append(y if self.axis == 1 else y.reshape(*x.shape[: self.axis], *y.shape[1:]))
         return tuple(tops)
@@ -107,7 +122,8 @@ class Convolution(Weighted):
     """Cross-correlation with zero padding, stride, dilation and groups.
 
     bottom[i]: [N, C, sizes...].
-    top[i]:    [N, num_output, ⌊(size + 2 pad − dilation (kernel − 1) − 1) / stride⌋ + 1 ...].
+    top[i]:    [N, num_output, ⌊(size + 2 pad − dilation (kernel − 1) − 1) / stride⌋ + 1 ...]; with same_pad
+               (ours) ⌈size / stride⌉.
     blobs:     W [num_output, C / group, kernel...], b [num_output].
     Bottoms of one shape share the weights, each with its top. Axes before `axis` (C's) are batch axes.
     """

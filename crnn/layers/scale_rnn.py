@@ -1,6 +1,8 @@
 """ScaleRNN and ImagePyramid: recurrence over the scales of an image (SRNN: Zhang 2018)."""
 
-from crnn.ops.scales import CELLS, check_scales, resize, scale_rnn
+from torch import Tensor
+
+from crnn.ops.scales import CELLS, check_scales, pyramid, resize, scale_rnn
 from crnn.proto import pb
 
 from .base import Layer, check_axes, check_count, register
@@ -47,8 +49,15 @@ class ScaleRNN(Layer):
 
     def forward(self, *bottoms):
         features, count = (bottoms[:-1], bottoms[-1]) if self.counted else (bottoms, None)
-        h = scale_rnn([x.flatten(1) for x in features], *self.blobs, count=count)
+        h = self.states(features, count)
         return tuple(h.unbind(0)) if len(self.top_shapes) > 1 else (h[-1],)
+
+    def states(self, features, count=None) -> Tensor:
+        return scale_rnn([x.flatten(1) for x in features], *self.blobs, count=count)
+
+    def state(self, features, count=None) -> Tensor:
+        """h_s [N, D], when only the first s scales have been seen: all that `features` holds."""
+        return self.states(features, None if count is None else count.clamp(max=len(features)))[-1]
 
 
 @register("ImagePyramid")
@@ -56,9 +65,13 @@ class ImagePyramid(Layer):
     """The images at several sizes, bicubically resized (Zhang 2018, section 4).
 
     bottom[0]: [N, C, H, W], at least as large as the smallest scale.
+    bottom[1]: if given, the height and width [N, 2] of each image, which lies in the top left of bottom[0].
     top[i]:    [N, C, s, s] for the i-th `scale` s; they rise.
+    With bottom[1] an image has the scales that its shorter side holds, zeros for the others, and the last top
+    is how many it has, [N]: what a ScaleRNN with `counted` reads.
     """
 
+    bottoms = (1, 2)
     tops = (1, None)
 
     def __init__(self, param, bottom_shapes):
@@ -66,10 +79,15 @@ class ImagePyramid(Layer):
         check_axes(bottom_shapes[0], 4)
         self.scales = list(param.image_pyramid_param.scale)
         check_scales(self.scales)
-        check_count("top", len(param.top), (len(self.scales),) * 2)
-        self.check_size(bottom_shapes[0])
         N, C = bottom_shapes[0][:2]
         self.top_shapes = [(N, C, s, s) for s in self.scales]
+        if len(bottom_shapes) == 1:
+            self.check_size(bottom_shapes[0])
+        else:
+            if tuple(bottom_shapes[1]) != (N, 2):
+                raise ValueError(f"the sizes of the images must be {[N, 2]}, got {list(bottom_shapes[1])}")
+            self.top_shapes.append((N,))
+        check_count("top", len(param.top), (len(self.top_shapes),) * 2)
 
     def check_size(self, shape) -> None:
         if min(shape[2:]) < self.scales[0]:
@@ -78,6 +96,14 @@ class ImagePyramid(Layer):
                 "enlarge them or begin with a smaller scale"
             )
 
-    def forward(self, x):
-        self.check_size(x.shape)
-        return tuple(resize(x, s) for s in self.scales)
+    def forward(self, x, sizes=None):
+        if sizes is None:
+            self.check_size(x.shape)
+            return tuple(resize(x, s) for s in self.scales)
+        images = []
+        for i, (h, w) in enumerate(sizes.long().tolist()):
+            if h > x.shape[2] or w > x.shape[3]:
+                raise ValueError(f"image {i} is said to be {h} x {w} and lies in {x.shape[2]} x {x.shape[3]}")
+            images.append(x[i, :, :h, :w])
+        levels, count = pyramid(images, self.scales)
+        return (*levels, count.to(x.dtype))

@@ -45,6 +45,27 @@ def read(path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def is_torch(path) -> bool:
+    """Whether a file is a torch model's by its name; .safetensors may be others'."""
+    return fspath(path).endswith((".pth", ".pt", ".npz"))
+
+
+def layers_of(net, state: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, np.ndarray]], list[str]]:
+    """Layer -> {blob's number: values}, of the net's layers that have entries; the modules of no layer."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    modules = {layer.name.removesuffix(".scale") for layer in net.layers}
+    for layer in net.layers:
+        module = layer.name.removesuffix(".scale")
+        for i, entry in enumerate(ENTRIES.get(layer.type, ())[: len(layer.blobs)]):
+            if entry is None and layer.name in found:
+                found[layer.name][i] = np.ones(1, np.float32)
+            elif (value := state.get(f"{module}.{entry}")) is not None:
+                found.setdefault(layer.name, {})[i] = value.float().numpy()
+    return found, [
+        name for name in dict.fromkeys(key.rpartition(".")[0] for key in state) if name not in modules
+    ]
+
+
 @torch.no_grad()
 def copy(net, state: Mapping[str, Tensor]) -> list[str]:
     """Fills the net's layers from entries MODULE.weight, ...; returns the entries that no layer took.

@@ -20,6 +20,8 @@ from crnn.proto.blobs import from_array, shape_equals, shape_of, to_array, write
 from crnn.proto.stored import StoredBlob, read_layers
 from crnn.proto.tensors import layers_of, read_tensors
 
+from . import torch_weights
+
 
 @dataclass
 class LoadReport:
@@ -40,10 +42,11 @@ class LoadReport:
 def load(net, paths) -> LoadReport:
     """Copies blobs into the layers of the same names; of several files ("a,b") the later win.
 
-    A file is a .caffemodel, binary or HDF5, or the .safetensors that `crnn convert` made of one. Raises
-    ValueError naming every layer whose blobs do not fit; nothing of that file is copied.
+    A file is a .caffemodel, binary or HDF5, the .safetensors that `crnn convert` made of one, or the state
+    dict of a torch model whose modules have the layers' names (.pth, .pt, .npz). Raises ValueError naming
+    every layer whose blobs do not fit; nothing of that file is copied.
     """
-    report, names = LoadReport(), [layer.name for layer in net.layers if len(layer.blobs)]
+    report, names = LoadReport(), list(dict.fromkeys(param.owner.name for param in net.params))
     for path in fspath(paths).split(","):
         check_sum(path)
         if path.endswith(".safetensors"):
@@ -52,6 +55,9 @@ def load(net, paths) -> LoadReport:
                 _fill(net, arrays.items, path, report, owners_only=True)
             else:  # its blobs may have legacy extents
                 _fill(net, lambda source=source: _numbered(layers_of(source)), path, report)
+        elif torch_weights.is_torch(path):
+            own, report.ignored[:] = torch_weights.layers_of(net, torch_weights.read(path))
+            _fill(net, own.items, path, report, owners_only=True)
         elif hdf5.is_hdf5(path):
             _fill(net, hdf5.read_weights(path).items, path, report, owners_only=True)
         else:

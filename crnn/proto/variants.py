@@ -57,3 +57,35 @@ def remove_layers(net: Message, names) -> list[int]:
                 layer.bottom[:] = [bottom if blob == top else blob for blob in layer.bottom]
                 layer.top[:] = [bottom if blob == top else blob for blob in layer.top]  # in place
     return missing
+
+
+#: layer type -> the parameter that says whether it has a bias beside its weights.
+_WEIGHTED = {
+    "Convolution": "convolution_param",
+    "Deconvolution": "convolution_param",
+    "InnerProduct": "inner_product_param",
+    "Scale": "scale_param",
+}
+
+
+def freeze(net: Message, blobs) -> list[int]:
+    """Makes every layer that one of `blobs` is made by keep its weights: lr_mult 0.
+
+    Returns the indices in `blobs` of those that no layer of the net makes.
+    """
+    missing = []
+    for i, blob in enumerate(blobs):
+        if not any(blob in layer.top for layer in net.layer):
+            missing.append(i)
+        below = {blob}
+        for layer in reversed(net.layer):
+            if below.isdisjoint(layer.top):
+                continue
+            below.update(layer.bottom)
+            if layer.type in _WEIGHTED:
+                count = 1 + getattr(layer, _WEIGHTED[layer.type]).bias_term
+                while len(layer.param) < count:
+                    layer.param.add()
+            for param in layer.param:
+                param.lr_mult = 0
+    return missing

@@ -7,6 +7,7 @@
     crnn data tree SOURCE ...       label trees, for nets that say a label a level
     crnn data paths DB TREE OUT     the labels of a database as paths of a tree, under the same keys
     crnn data part DB OUT A B       a share of a database, as an LMDB
+    crnn data backbone NAME OUT     the weights of a CNN trained on ImageNet
 
 Each is also a program in data_tools/.
 """
@@ -24,6 +25,7 @@ PROGRAMS = {
     "tree": "label_tree",
     "paths": "label_paths",
     "part": "part",
+    "backbone": "backbone",
 }
 BOOLEANS = ("gray", "shuffle", "check-size", "encoded", "keep", "restart", "in-order", "no-decode")
 

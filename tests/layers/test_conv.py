@@ -45,6 +45,33 @@ def test_convolution_is_a_sum_over_windows(make, text, stride, pad, dilation, gr
     assert_near(y, by_hand(x, *layer.blobs, stride, pad, dilation, group), 2e-6)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size", "before", "behind"),
+    [(3, 2, 8, 0, 1), (3, 2, 7, 1, 1), (5, 2, 8, 1, 2), (5, 1, 6, 2, 2), (1, 2, 6, 0, 0)],
+)
+def test_same_pad_gives_a_window_a_stride_and_the_odd_zero_lies_behind(
+    make, kernel, stride, size, before, behind
+):
+    layer = make(
+        conv(f"num_output: 4 kernel_size: {kernel} stride: {stride} same_pad: true"), (2, 3, size, size)
+    )
+    x = torch.randn(2, 3, size, size)
+    (y,) = layer(x)
+    assert y.shape == layer.top_shapes[0] == (2, 4, -(-size // stride), -(-size // stride))
+    framed = torch.nn.functional.pad(x, [before, behind, before, behind])
+    assert_near(y, by_hand(framed, *layer.blobs, stride, 0, 1, 1), 2e-6)
+
+
+@pytest.mark.parametrize("fields", ["pad: 1", ""])
+def test_same_pad_goes_with_convolutions_without_pad(make, fields):
+    kind = "Convolution" if fields else "Deconvolution"
+    with pytest.raises(ValueError, match="same_pad is a Convolution's, and without pad"):
+        make(
+            conv(f"num_output: 4 kernel_size: 3 same_pad: true {fields}").replace("Convolution", kind),
+            (1, 3, 8, 8),
+        )
+
+
 def test_kernel_stride_and_pad_may_differ_by_axis(make):
     text = "num_output: 4 kernel_h: 3 kernel_w: 1 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0"
     layer = make(conv(text), (2, 3, 7, 5))

@@ -136,6 +136,38 @@ def test_the_layer_resizes_every_image_to_every_scale(make):
     assert [tuple(t.shape) for t in built(x)] == built.top_shapes == [(2, 3, 8, 8), (2, 3, 24, 24)]
 
 
+def test_the_layer_takes_images_of_different_sizes_by_their_corners(make):
+    """Each from the top left of the blob, as the pyramid of the images themselves; the last top counts."""
+    images = [torch.rand(3, 40, 70), torch.rand(3, 64, 64), torch.rand(3, 33, 31)]
+    text = 'type: "ImagePyramid" image_pyramid_param { scale: 16 scale: 32 scale: 64 }'
+    built, batch = make(text, (3, 3, 8, 8), (3, 2), tops=4), torch.rand(3, 3, 64, 70)
+    assert built.top_shapes == [(3, 3, 16, 16), (3, 3, 32, 32), (3, 3, 64, 64), (3,)]
+    for place, image in zip(batch, images, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    *levels, count = built(batch, torch.tensor([image.shape[1:] for image in images]).float())
+    want, counts = pyramid(images, (16, 32, 64))
+    assert count.tolist() == counts.tolist() == [2, 3, 1]
+    assert all(mine.equal(theirs) for mine, theirs in zip(levels, want, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([[40, 40], [15, 40]], "image 1 is 15 x 40, smaller than the smallest scale 16: leave it out"),
+        ([[40, 41], [16, 16]], "image 0 is said to be 40 x 41 and lies in 40 x 40"),
+    ],
+)
+def test_sizes_that_cannot_be(make, sizes, message):
+    built = make('type: "ImagePyramid" image_pyramid_param { scale: 16 }', (2, 3, 40, 40), (2, 2), tops=2)
+    with pytest.raises(ValueError, match=message):
+        built(torch.rand(2, 3, 40, 40), torch.tensor(sizes))
+
+
+def test_sizes_of_another_shape(make):
+    with pytest.raises(ValueError, match=r"sizes of the images must be \[2, 2\], got \[2\]"):
+        make('type: "ImagePyramid" image_pyramid_param { scale: 16 }', (2, 3, 40, 40), (2,), tops=2)
+
+
 def test_a_ramp_keeps_its_values_and_a_fine_pattern_becomes_grey():
     """Bicubic: exact on a plane away from the edges; smoothed before it shrinks, so nothing aliases."""
     ramp = torch.arange(64.0).expand(1, 64, 64)

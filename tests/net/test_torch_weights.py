@@ -48,6 +48,27 @@ def test_the_net_computes_what_torch_does(tmp_path, form):
     torch.testing.assert_close(net(x)["fc"], torchs(x, values))
 
 
+def test_a_net_starts_from_a_state_dict_as_from_a_caffemodel(tmp_path):
+    """Layers that the file does not have keep their fillers' values; sharers need no entry."""
+    torch.save(values := {n: v for n, v in state().items() if not n.startswith("fc")}, tmp_path / "w.pth")
+    shared = SMALL.replace('name: "conv1"', 'name: "conv1" param { name: "w" }') + (
+        'layer { name: "again" type: "Convolution" bottom: "x" top: "z" param { name: "w" }\n'
+        "  convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }"
+    )
+    net = Net(shared, phase="TEST", weights=tmp_path / "w.pth")
+    assert net.load_report.copied == ["conv1", "bn1", "bn1.scale"] and net.load_report.filled == ["fc"]
+    assert net.layer("again").blobs[0].equal(values["conv1.weight"])
+    assert net.layer("bn1").blobs[2].item() == 1
+
+
+def test_modules_of_no_layer_and_layers_of_other_shapes_are_told(tmp_path):
+    torch.save({"head.weight": torch.zeros(1), "fc.bias": torch.zeros(2)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="layer 'fc': 2 blobs, in the file 1"):
+        Net(SMALL, phase="TEST", weights=tmp_path / "w.pth")
+    torch.save({"head.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    assert Net(SMALL, phase="TEST", weights=tmp_path / "w.pth").load_report.ignored == ["head"]
+
+
 def test_what_is_missing_or_misshapen_is_named():
     values = state()
     del values["fc.bias"]
