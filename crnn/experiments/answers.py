@@ -39,9 +39,12 @@ def _reading(net: pb.NetParameter, phase, sources: dict[str, str]) -> pb.NetPara
     return copy
 
 
-def steps_of(answers: pb.AnswersParameter, folder: Path, weights: str, tree: str, gpu) -> Iterator[Step]:
+def steps_of(
+    answers: pb.AnswersParameter, folder: Path, weights: list[Path], tree: str, gpu
+) -> Iterator[Step]:
     """The test of the records by the net of `weights`, and the label paths out of it."""
-    command = ["test", "--model", str(folder / ANSWERING), "--weights", weights, "--all", "--tree", tree]
+    command = ["test", "--model", str(folder / ANSWERING), "--weights", ",".join(map(str, weights))]
+    command += ["--all", "--tree", tree]
     command += ["--decode", in_line(answers.decode)] if answers.HasField("decode") else []
     yield Step("answer", [*command, "--save", str(folder / ANSWERS), *on(gpu)], [folder / ANSWERS])
     command = ["data", "paths", answers.paths, tree, str(folder / PATHS)]

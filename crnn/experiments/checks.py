@@ -48,12 +48,12 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
             )
         elif not downloads.is_dir():
             found.append(f"--data {downloads} is no folder")
+    made = {path for data in experiment.message.data for path in data.makes}
     for data in experiment.message.data:
         if not all(Path(path).exists() for path in data.makes):
-            files = [word for command in data.command for word in shlex.split(command) if _is_net(word)]
-            gone = [file for file in files if not Path(file).exists()]
+            words = [word for command in data.command for word in experiment.words(command, downloads)]
+            gone = [word for word in words if _is_net(word) and word not in made and not Path(word).exists()]
             found += [f"{file}, by which {data.makes[0]} is made, is not there" for file in gone]
-    made = {path for data in experiment.message.data for path in data.makes}
     for path in sorted({path for job in jobs for path in read_by(job)} - made):
         if not Path(path).exists():
             found.append(
@@ -63,14 +63,14 @@ def missing(experiment: Experiment, jobs: Sequence[Job], downloads: Path | None)
         if job.source and job.source not in jobs and not job.source.done:
             how = "starts from the weights" if job.net.from_net else "is trained on the answers"
             found.append(f"{job} {how} of {job.source}, which is not done: run it too")
-    for path in sorted({job.weights for job in jobs if job.weights and not job.net.from_net}):
+    for path in sorted({job.weights for job in jobs if job.weights and not job.net.from_net} - made):
         if not Path(path).exists():
             found.append(f"{path}, the weights that nets start from, is not there")
     return list(dict.fromkeys(found))
 
 
 def _is_net(word: str) -> bool:
-    return word.endswith((".caffemodel", ".prototxt"))
+    return word.endswith((".caffemodel", ".pth", ".prototxt"))
 
 
 def read_by(job: Job) -> set[str]:
@@ -117,6 +117,7 @@ def cost(job: Job, device: torch.device, timed: bool) -> Cost:
         built = Net(dump(net), phase="TEST")
         return Cost(0.0, 0, FLOAT * (_numbers(built) + _values(built)), 0)
     solver = Solver(_alone(job, net), device=device)
+    _fill_statistics(solver.net)
     values = _values(solver.net)
     histories = 1 + solver.rule.histories  # and the gradients
     seconds = _time(solver, device) if timed else 0.0
@@ -138,6 +139,15 @@ def _alone(job: Job, net: pb.NetParameter) -> pb.SolverParameter:
     param.snapshot_after_train = False
     param.net_param.CopyFrom(net)
     return param
+
+
+@torch.no_grad()
+def _fill_statistics(net: Net) -> None:
+    """Variance 1 where weights would bring a BatchNorm's: with its own 0 a deep net's numbers overflow."""
+    for layer in net.layers:
+        if layer.type == "BatchNorm":
+            for blob in list(layer.blobs)[1:]:
+                blob.fill_(1)
 
 
 def _time(solver: Solver, device: torch.device) -> float:

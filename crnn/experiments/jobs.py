@@ -12,13 +12,13 @@ from crnn.experiments.steps import (
     NET,
     SOLVER,
     Step,
+    curve,
     free_name,
     in_line,
     scores_of,
     snapshots,
     testing,
     training,
-    weights_of,
 )
 from crnn.proto import pb
 from crnn.proto.text import dump
@@ -37,6 +37,7 @@ class Job:
     answered_paths_lmdb                   the label paths made of these, which the net is trained on
     NET_iter_N.caffemodel, ...            snapshots
     views_1.npz, views_10.npz             the scores of all test records
+    anytime.json                          accuracy against cost, if the experiment asks for it
     crf.prototxt                          what refines the scores, if the net has one
     decode.prototxt                       how its label paths are found, if not greedily
     log.txt, manifest.json                what the commands said, and what they ran on
@@ -91,7 +92,7 @@ class Job:
         solver.random_seed = self.seed
         solver.solver_mode = pb.SolverParameter.CPU  # a device is the command's
         if self.weights:
-            solver.weights[:] = [self.weights]
+            solver.weights[:] = self.start
         return solver
 
     @property
@@ -102,15 +103,31 @@ class Job:
         return self.net.weights.replace("{seed}", str(self.seed))
 
     @property
-    def needed_weights(self) -> str:
-        """What has to be there before: `weights`, or those of the net that answers; "" if nothing has."""
-        return self.source.trained_weights if self.source else self.weights
+    def needed_weights(self) -> list[str]:
+        """The files of weights that have to be there before: it starts from them, or they answer."""
+        answering = map(str, self.source.tested) if self.net.HasField("answers") else ()
+        return [*self.start, *answering]
 
     @property
     def trained_weights(self) -> str:
         """What its training ends with."""
         solver = self.solver()
         return f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+
+    @property
+    def start(self) -> list[str]:
+        """The files of weights that the net starts from, of which the later win.
+
+        A net with `frozen` blobs may be trained without what makes them, which its own file then lacks.
+        """
+        before = self.source.start if self.net.from_net and self.source.net.frozen else []
+        return [*before, self.weights] if self.weights else []
+
+    @property
+    def tested(self) -> list[Path]:
+        """The files of weights that the net is tested with."""
+        kept = self.start if self.net.frozen or not self.trained else []
+        return [*map(Path, kept), *([Path(self.trained_weights)] if self.trained else [])]
 
     def place(self) -> Path | None:
         """Writes the texts. A folder that was made by others is set aside, under the path returned."""
@@ -132,15 +149,16 @@ class Job:
             yield self._svm(views, gpu)
             return
         if self.net.HasField("answers"):
-            weights, tree = self.source.trained_weights, self.experiment.message.tree
-            yield from steps_of(self.net.answers, self.folder, weights, tree, gpu)
+            tree = self.experiment.message.tree
+            yield from steps_of(self.net.answers, self.folder, self.source.tested, tree, gpu)
         if self.trained:
             yield training("train", self.folder, gpu)
-        weights = weights_of(self.folder) if self.trained else Path(self.weights)
         for count in views:
             # Other weights would be another folder's; a copy from a second machine may have any times.
-            step = testing(f"test, {count} views", self.folder, count, weights, gpu)
+            step = testing(f"test, {count} views", self.folder, count, self.tested, gpu)
             yield step._replace(command=[*step.command, *self._test_flags()], after=())
+        if self.experiment.message.cost_curve:
+            yield curve(self.folder, self.tested, gpu)
 
     def _test_flags(self) -> list[str]:
         flags = ["--tree", self.experiment.message.tree] if self.experiment.message.tree else []

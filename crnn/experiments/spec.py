@@ -11,7 +11,7 @@ from crnn.net.insert import insert
 from crnn.proto import pb
 from crnn.proto.text import Document, PrototxtError, dump, load, parse
 from crnn.proto.upgrade import read_net, read_solver
-from crnn.proto.variants import remove_layers, replace, replace_layers
+from crnn.proto.variants import freeze, remove_layers, replace, replace_layers
 
 DATA_COMMANDS = ("data", "extract_features")  # that make databases
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")  # of a net: it names a folder
@@ -67,11 +67,20 @@ class Experiment:
         message.CopyFrom(read_net(self.path.parent / net.net).message)
         remove_layers(message, net.without)
         replace_layers(message, net.layer)
+        freeze(message, net.frozen)
         if net.insert:
             # A net that is read gets lines of its own, for messages about layers that cannot take an L-RNN.
             document = parse(dump(message), pb.NetParameter, f"net {net.name!r}")
             message, _ = insert(document, dict(entry.rpartition(":")[::2] for entry in net.insert))
         return message
+
+    def words(self, command: str, downloads: Path | None) -> list[str]:
+        """Of a data command; {data} is left without `downloads`, their folder."""
+        places = {"{data}": str(downloads or "{data}"), "{here}": str(self.path.parent)}
+        words = shlex.split(command)
+        for name, path in places.items():
+            words = [word.replace(name, path) for word in words]
+        return words
 
     def solver_text(self, net) -> pb.SolverParameter:
         """The net's effective solver, without what a job adds."""
@@ -108,6 +117,8 @@ def _problems(experiment: Experiment):
             yield ("measure", i), f"unknown measure {measure!r}; known: {', '.join(MEASURES)}"
     if message.tree and list(message.views) != [1]:
         yield ("tree",), "label paths are tested with 1 view: views must be 1"
+    if message.tree and message.cost_curve:
+        yield ("cost_curve",), "label paths have no cost curve: leave out `tree` or cost_curve"
     names = [net.name for net in message.net]
     if message.HasField("baseline") and message.baseline not in names:
         yield ("baseline",), f"baseline {message.baseline!r} is none of the nets {', '.join(names)}"
@@ -165,6 +176,8 @@ def _net_problems(experiment: Experiment, net):
                 yield ("without", j), f"{path} has no layer {net.without[j]!r} with one bottom and one top"
             for j in replace_layers(message, net.layer):
                 yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
+            for j in freeze(message, net.frozen):
+                yield ("frozen", j), f"{path} has no blob {net.frozen[j]!r} below which to freeze"
             if net.insert:
                 try:
                     experiment.net_text(net)

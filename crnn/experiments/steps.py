@@ -7,6 +7,7 @@ from typing import NamedTuple
 from crnn.proto.text import dump
 from crnn.proto.upgrade import read_solver
 
+CURVE = "anytime.json"
 NET, SOLVER = "train_val.prototxt", "solver.prototxt"  # of a net's folder
 
 
@@ -39,12 +40,19 @@ def training(name: str, folder: Path, gpu: str | None = None) -> Step:
     return Step(name, [*command, *on(gpu)], [weights])
 
 
-def testing(name: str, folder: Path, views: int, weights: Path, gpu: str | None = None) -> Step:
+def testing(name: str, folder: Path, views: int, weights: list[Path], gpu: str | None = None) -> Step:
     """Scores the folder's net on every record of its TEST Data layer."""
     scores = scores_of(folder, views)
-    command = ["test", "--model", str(folder / NET), "--weights", str(weights)]
+    command = ["test", "--model", str(folder / NET), "--weights", ",".join(map(str, weights))]
     command += ["--all", "--views", str(views), "--save", str(scores)]
-    return Step(name, [*command, *on(gpu)], [scores], (weights,))
+    return Step(name, [*command, *on(gpu)], [scores], tuple(weights))
+
+
+def curve(folder: Path, weights: list[Path], gpu: str | None = None) -> Step:
+    """Measures accuracy against cost: every answer that the folder's net can give."""
+    command = ["anytime", "--model", str(folder / NET), "--weights", ",".join(map(str, weights))]
+    command += ["--save", str(folder / CURVE)]
+    return Step("accuracy against cost", [*command, *on(gpu)], [folder / CURVE])
 
 
 def snapshots(folder: Path) -> list[Path]:

@@ -6,17 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crnn.experiments import manifest, results
+from crnn.experiments import anytime, manifest, results
+from crnn.experiments.checks import without_data
 from crnn.experiments.jobs import Job
 from crnn.experiments.measures import score
 from crnn.experiments.overlays import overlays
 from crnn.experiments.spec import Experiment, Way
 from crnn.experiments.statistics import Mean, mean, paired
-from crnn.experiments.steps import SOLVER, weights_of
+from crnn.experiments.steps import CURVE, SOLVER
 from crnn.experiments.told import told
+from crnn.net.net import Net
+from crnn.net.torch_weights import is_torch
 from crnn.proto import pb
 from crnn.proto.blobs import read_binary, shape_of
+from crnn.proto.text import dump
 from crnn.proto.upgrade import upgrade_net
+from crnn.report.anytime import Answer
 from crnn.report.comparison import Comparison, Cost, Figure, Row, Table
 
 INTERVALS = (
@@ -57,6 +62,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         setup=_setup(done),
         overlays=overlays(alike),
         told=told(alike),
+        answers=_answers(done) if message.cost_curve else [],
         progress=f"{len(done)} of {len(jobs)} trainings and tests are done.",
         solvers={
             job.name: (job.folder / SOLVER).read_text(encoding="utf-8")
@@ -127,9 +133,27 @@ def _cost(jobs: Sequence[Job]) -> Cost:
     return cost
 
 
+def _answers(done: Sequence[Job]) -> list[Answer]:
+    """Each answer of each net, over its seeds."""
+    found = []
+    for one in _first_of_each(done):
+        if one.net.HasField("svm"):  # it has no scores in the net
+            continue
+        seeds = [anytime.load(job.folder / CURVE) for job in done if job.name == one.name]
+        for points in zip(*seeds, strict=True):
+            error = mean([100 * (1 - point.accuracy) for point in points])
+            seconds = float(np.median([point.seconds for point in points]))
+            cost = points[0].multiply_adds / 1e6, 1000 * seconds
+            found.append(Answer(one.name, points[0].blob, error.value, error.half, *cost))
+    return found
+
+
 def _parameters(job: Job) -> int:
     """The values of all blobs, a shared one once."""
-    stored = read_binary(weights_of(job.folder) if job.trained else job.weights, pb.NetParameter)
+    if len(job.tested) > 1 or is_torch(job.tested[0]):  # files that hold less or more than the net
+        net = Net(dump(without_data(job.experiment.net_text(job.net), job.experiment)), phase="TEST")
+        return sum(param.parameter.numel() for param in net.params)
+    stored = read_binary(job.tested[0], pb.NetParameter)
     upgrade_net(stored)
     sizes = {}
     for layer in stored.layer:

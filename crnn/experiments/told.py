@@ -74,7 +74,7 @@ def _plots(job: Job, tree: LabelTree) -> list[StatePlot]:
     """A picture a step, coloured by the first label; none without scikit-learn."""
     if not has_tsne():
         return []
-    net = Net(str(job.folder / NET), phase="TEST", weights=job.trained_weights)
+    net = Net(str(job.folder / NET), phase="TEST", weights=",".join(map(str, job.tested)))
     values, labels = states(net, tree)
     if len(labels) < 3:
         return []

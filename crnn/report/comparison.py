@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crnn.report import label_paths, plots
+from crnn.report import anytime, label_paths, plots
 from crnn.report.page import document, duration, table, write_text
 
 
@@ -83,6 +83,7 @@ class Comparison:
     solvers: dict[str, str] = field(default_factory=dict)
     overlays: list[Overlay] = field(default_factory=list)
     told: label_paths.Told | None = None
+    answers: list[anytime.Answer] = field(default_factory=list)
 
 
 def write(folder: str | os.PathLike, comparison: Comparison) -> list[Path]:
@@ -174,6 +175,9 @@ def markdown(comparison: Comparison) -> str:
             f"## {one.way[0].upper()}{one.way[1:]}",
             pipes(head(comparison, has_paper(one)), cells(comparison, one)),
         ]
+    if comparison.answers:
+        parts += ["## Accuracy against cost", anytime.ABOUT]
+        parts.append(pipes(anytime.HEAD, anytime.cells(comparison.answers)))
     parts += [*comparison.notes, "## Cost", pipes(*cost_cells(comparison.costs))]
     abouts = [f"- {cost.net}: {cost.about}" for cost in comparison.costs if cost.about]
     parts += ["## Nets", "\n".join(abouts)] if abouts else []
@@ -196,6 +200,7 @@ def page(comparison: Comparison) -> str:
     sections = [f"<h1>{escape(comparison.title)}</h1>\n<p>{escape(comparison.progress)}</p>"]
     for i, one in enumerate(comparison.tables):
         sections.append(_section(comparison, one, i))
+    sections.append(anytime.section(comparison.answers) if comparison.answers else "")
     sections.append("\n".join(f"<p>{escape(note)}</p>" for note in comparison.notes))
     sections.append(f"<h2>Cost</h2>\n{table(*cost_cells(comparison.costs), numbers_from=1)}")
     abouts = [[cost.net, cost.about] for cost in comparison.costs if cost.about]

@@ -42,7 +42,7 @@ def curves(named: dict[str, Curve], label: str, scale: float = 1, from_zero: boo
         axes.set_ylabel(label)
         axes.set_ylim(*((0, None) if from_zero else _settled(list(named.values()), scale)))
         axes.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def _settled(curves: list[Curve], scale: float) -> tuple[float, float] | tuple[None, None]:
@@ -72,7 +72,7 @@ def intervals(names, values, halves, others, label: str) -> str:
         axes.set_yticks(places, names, parse_math=False)
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
         axes.set_xlabel(label)
-        return _svg(figure)
+        return svg(figure)
 
 
 def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
@@ -98,7 +98,7 @@ def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
                 ink = "white" if share > 50 else "#222222"
                 if share > 0:
                     axes.text(j, i, _percent(share), ha="center", va="center", color=ink, fontsize=8)
-        return _svg(figure)
+        return svg(figure)
 
 
 def scatter(points: np.ndarray, groups: np.ndarray, names: dict[int, str]) -> str:
@@ -113,7 +113,7 @@ def scatter(points: np.ndarray, groups: np.ndarray, names: dict[int, str]) -> st
         axes.set_xticks([])
         axes.set_yticks([])
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def picture(image: np.ndarray) -> str:
@@ -136,7 +136,7 @@ def _percent(share: float) -> str:
     return f"{share:.0f}" if share >= 0.95 else "·"
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The <svg> element, as HTML takes it: no namespaces."""
     file = io.StringIO()
     figure.savefig(file, format="svg", bbox_inches="tight", metadata=NO_METADATA)

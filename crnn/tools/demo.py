@@ -93,7 +93,7 @@ def steps(out: Path, source: str | None) -> Iterator[Step]:
         yield training(f"train {net}", out / net)
     for net in NETS:
         for views, way in WAYS.items():
-            yield testing(f"test {net}, {way}", out / net, views, weights_of(out / net))
+            yield testing(f"test {net}, {way}", out / net, views, [weights_of(out / net)])
 
 
 def place(net: str, out: Path, iterations: int | None) -> None:

@@ -148,7 +148,7 @@ def make_data(experiment: Experiment, arguments: argparse.Namespace) -> int:
         for command in data.command:
             if all(Path(path).exists() for path in data.makes):
                 break
-            words = [word.replace("{data}", str(arguments.data)) for word in shlex.split(command)]
+            words = experiment.words(command, arguments.data)
             program = data_tool
             if words[0] == "extract_features":
                 program = extract_features
@@ -171,8 +171,8 @@ def train_and_test(
         content = {"data": manifest.data_of(job.experiment.net_text(job.net))}
         if tree := job.experiment.message.tree:
             content["data"][tree] = {"sha256": manifest.digest(tree)}
-        if weights := job.needed_weights:
-            content["weights"] = {weights: manifest.digest(weights)}
+        if job.needed_weights:
+            content["weights"] = {path: manifest.digest(path) for path in job.needed_weights}
         manifest.record(job.folder, content, manifest.setup(places.threads, gpu, doctor.active()))
 
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -209,6 +209,7 @@ def test_the_images_of_a_net_are_its_first_data_layers(inside):
             "answers need `records` and `paths`, and the experiment a `tree`",
         ),
         ("views: 1", "views: 10", "label paths are tested with 1 view: views must be 1"),
+        ("views: 1", "views: 1 cost_curve: true", "label paths have no cost curve: leave out `tree` or"),
         (
             "only_test: true decode { beam: 3 }",
             'answers { net: "few" }',

@@ -57,6 +57,18 @@ def test_a_file_that_no_command_makes(experiment, tmp_path):
     assert said[0] == "mean.binaryproto, which nets read, is not there, and no command of e.prototxt makes it"
 
 
+def test_nets_by_which_data_are_made(experiment, tmp_path, monkeypatch):
+    """Those of the experiment's own folder are found from elsewhere; weights may be made by a command."""
+    experiment()
+    monkeypatch.chdir("/")
+    for weights, says in (("made.pth", []), ("x.pth", ["x.pth, by which f is made, is not there"])):
+        made = f"""data {{ command: "data backbone a b" makes: "made.pth" }}
+            data {{ command: "extract_features {weights} {{here}}/net.prototxt fc f all" makes: "f" }}\n"""
+        (tmp_path / "e.prototxt").write_text(made + EXPERIMENT % 1)
+        e = Experiment(tmp_path / "e.prototxt", "e.prototxt")
+        assert checks.missing(e, [], tmp_path) == says
+
+
 def test_memory_and_disk_are_those_of_the_blobs(experiment, tmp_path):
     (job, _) = jobs_of(experiment(), tmp_path / "out")
     cost = checks.cost(job, torch.device("cpu"), timed=False)

@@ -54,6 +54,20 @@ def test_solvers_are_the_file_then_the_experiments_fields_then_the_nets(read):
     assert not a.HasField("net")
 
 
+def test_layers_that_make_a_frozen_blob_keep_their_weights(read, tmp_path):
+    fields = "inner_product_param { num_output: 2 }"
+    text = f'{NET} layer {{ name: "fc2" type: "InnerProduct" bottom: "y" top: "z" {fields} }}'
+    (tmp_path / "net.prototxt").write_text(text)
+    experiment = read(GOOD.replace('net { name: "b"', 'net { name: "b" frozen: "y"'))
+    rates = {
+        layer.name: [param.lr_mult for param in layer.param]
+        for layer in experiment.net_text(experiment.net("b")).layer
+    }
+    assert rates == {"x": [], "fc": [0, 0], "fc2": []}
+    with pytest.raises(PrototxtError, match="has no blob 'w' below which to freeze"):
+        read(GOOD.replace('net { name: "b"', 'net { name: "b" frozen: "w"'))
+
+
 def test_jobs_go_seed_by_seed(read, tmp_path):
     assert [str(job) for job in jobs_of(read(), tmp_path)] == [
         "a, seed 1",
