@@ -57,7 +57,7 @@ def number(text: str) -> int | None:
 
 
 def main(argv: list[str]) -> int:
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_intermixed_args(argv)  # --of anywhere
     backend, device = kind_and_device(arguments.rest)
     if len(arguments.blobs) != len(arguments.databases):
         raise ValueError(

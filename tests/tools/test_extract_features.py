@@ -83,7 +83,7 @@ def test_an_existing_database_is_left_alone(logged):
 @pytest.mark.parametrize("of", ["test", "train"])
 def test_all_records_once_with_keys_and_labels(logged, of):
     """As Caffe's tool has them, but under their own keys, with labels, and the last batch is no larger."""
-    words = [WEIGHTS, "logged_net.prototxt", "fc", "all_lmdb", "all", "--of", of]
+    words = [WEIGHTS, "logged_net.prototxt", "fc", "all_lmdb", "all", "--of", of, "lmdb", "CPU"]
     assert tool.main(words) == 0
     net = Net("logged_net.prototxt", phase=of.upper(), weights=WEIGHTS)
     loader, found = net.layer("data").loader, records("all_lmdb")
