@@ -47,7 +47,7 @@ CRNN_HD float tanh_of(float x) {
   near = near * y - 3.33332819422e-1f;
   near = near * y * x + x;
   const float far = 1.0f - 2.0f / (exp_of(2.0f * size) + 1.0f);
-  return size < 0.625f ? near : copysignf(far, x);
+  return size < 0.625f ? near : (x < 0.0f ? -far : far);  // copysignf spills a kernel on CUDA
 }
 CRNN_HD double tanh_of(double x) {
   return std::tanh(x);
