@@ -36,7 +36,7 @@ def variants(device: str) -> list[str]:
     try:
         scan(z, w, plan(("right",), 1, 1, "carry"), variant="?")
     except RuntimeError as error:
-        listed = str(error).split("known: ")[1].split("\n")[0]
+        listed = str(error).split("known: ")[1].split("\n")[0].split(" (")[0]
         return [name.strip() for name in listed.split(",")]
     raise AssertionError("crnn::scan took the variant '?'")
 

@@ -189,6 +189,7 @@ def deconv(text):
 
 @pytest.mark.parametrize("spatial", [(5,), (5, 4), (3, 4, 5)])
 def test_deconvolution_is_the_transpose_of_convolution(make, spatial):
+    torch.manual_seed(1)  # some draws cancel to a sum near 0
     text = "kernel_size: 3 stride: 2 pad: 1 dilation: 2 group: 2 bias_term: false"
     up = make(deconv(f"num_output: 6 {text}"), (2, 4, *spatial))
     x = torch.randn(2, 4, *spatial)

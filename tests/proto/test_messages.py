@@ -28,7 +28,7 @@ WIRE = {
     "delta=31 test_initialization=32 average_loss=33 stepvalue=34 clip_gradients=35 "
     "iter_size=36 snapshot_format=37 rms_decay=38 momentum2=39 type=40 "
     "layer_wise_reduce=41 weights=42 window_update=2000 legacy_shared_decay=2001 "
-    "restart_period=2002 restart_floor=2003",
+    "restart_period=2002 restart_floor=2003 snapshot_keep=2004 precision=2005 compile=2006",
     "V1LayerParameter": "layer=1 bottom=2 top=3 name=4 type=5 blobs=6 blobs_lr=7 weight_decay=8 "
     "concat_param=9 convolution_param=10 data_param=11 dropout_param=12 "
     "hdf5_data_param=13 hdf5_output_param=14 image_data_param=15 "
@@ -50,6 +50,8 @@ OURS = (
     "SvmParameter",
     "PaperFigureParameter",
     "CrfParameter",
+    "AnswersParameter",
+    "DecodeParameter",
 )
 LAYER_PARAMS = """
 transform loss accuracy argmax concat contrastive_loss convolution data dropout dummy_data eltwise
@@ -85,6 +87,11 @@ def test_every_field_below_2000_is_caffes_and_ours_are_above():
         "SolverParameter.legacy_shared_decay",
         "SolverParameter.restart_period",
         "SolverParameter.restart_floor",
+        "SolverParameter.snapshot_keep",
+        "SolverParameter.precision",
+        "SolverParameter.compile",
+        "BatchNormParameter.sync",
+        "ConvolutionParameter.same_pad",
         "TransformationParameter.train_views",
         "TransformationParameter.rotation",
         "TransformationParameter.scaling",
