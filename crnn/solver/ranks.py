@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from crnn.net.needs import backward_needs
 from crnn.net.net import Net
 
-EXCHANGE = ("gloo", "Gloo", "NCCL", "Connection closed", "Connection reset", "store")  # words of its errors
+EXCHANGE = ("gloo", "NCCL", "Connection closed by peer")  # words of its errors, where they are no DistError
 SYNC_BUFFERS = "forward_sync_buffers"
 if SYNC_BUFFERS not in inspect.signature(DistributedDataParallel).parameters:
     SYNC_BUFFERS = "broadcast_buffers"  # its name before torch 2.12

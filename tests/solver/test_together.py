@@ -30,12 +30,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*words) -> str:
-    """Starts two processes by hand, as a cluster's scheduler does; what rank 0 says."""
+def start(*words) -> list[subprocess.Popen]:
+    """Two processes started by hand, as a cluster's scheduler does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    processes = [
+    return [
         subprocess.Popen(
             [sys.executable, *words],
             env={**ENVIRONMENT, **place, "RANK": str(rank)},
@@ -44,6 +44,11 @@ def run(*words) -> str:
         )
         for rank in (0, 1)
     ]
+
+
+def run(*words) -> str:
+    """What rank 0 of two says, once both have ended well."""
+    processes = start(*words)
     said = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     return said[0]
@@ -174,6 +179,18 @@ def test_one_that_dies_ends_all_within_a_minute_and_says_so(endless):
     assert "Signal 9 (SIGKILL)" in said  # torchrun names the first that failed
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert Path("out/run_iter_10.solverstate").exists()
+
+
+def test_without_torchrun_the_others_end_with_a_sentence(logged):
+    first, second = start("-m", "crnn", "train", "-solver", logged(max_iter=1_000_000, display=1))
+    for line in first.stderr:
+        if "Iteration 12, lr" in line:
+            break
+    second.kill()
+    said = first.communicate(timeout=60)[1]
+    second.communicate()
+    assert first.returncode == 1 and "Traceback" not in said
+    assert "another process ended or is out of reach: its own message says why" in said
 
 
 def test_stopped_they_leave_one_snapshot_to_resume_from(endless):

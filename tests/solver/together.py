@@ -16,11 +16,15 @@ NET = """
       data_filler { type: "constant" } } }
   layer { name: "norm" type: "BatchNorm" bottom: "data" top: "norm" batch_norm_param { sync: SYNC } }
   layer { name: "drop" type: "Dropout" bottom: "norm" top: "drop" include { phase: TRAIN } }
-  layer { name: "fc" type: "InnerProduct" bottom: "norm" top: "fc"
+  layer { name: "fc" type: "InnerProduct" bottom: "norm" top: "fc" param { name: "w" } param { name: "b" }
     inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
+  layer { name: "again" type: "InnerProduct" bottom: "data" top: "again"
+    param { name: "w" } param { name: "b" }
+    inner_product_param { num_output: 2 } }
+  layer { name: "sum" type: "Eltwise" bottom: "fc" bottom: "again" top: "sum" }
   layer { name: "beside" type: "InnerProduct" bottom: "norm" top: "beside"
     inner_product_param { num_output: 2 weight_filler { type: "gaussian" } } }
-  layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+  layer { name: "loss" type: "SoftmaxWithLoss" bottom: "sum" bottom: "label" top: "loss" }
 """
 
 
