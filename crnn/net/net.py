@@ -81,17 +81,18 @@ class Net(nn.Module):
                 self.run(node)
         return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
 
-    def compile(self, mode: str = "default") -> None:
-        """From now on torch.compile runs what follows the sources; `blobs` then has what comes out alone."""
-        self._compiled = torch.compile(self._all_layers, mode=mode)
+    def compile(self, **options) -> None:
+        """From now on torch.compile, with its `options`, runs what follows the sources.
+
+        `blobs` then has the outputs and what counts in `loss()` alone.
+        """
+        self._compiled = torch.compile(self._all_layers, **options)
 
     def _all_layers(self, sources: dict[str, Tensor]) -> dict[str, Tensor]:
         blobs = dict(sources)
         for node in self.nodes:
             if not node.layer.source:
-                passes = zip(node.bottoms, node.passes_gradient, strict=True)
-                bottoms = [blobs[name] if passed else blobs[name].detach() for name, passed in passes]
-                blobs.update(zip(node.tops, run(node, bottoms), strict=True))
+                add_tops(node, blobs)
         return {name: blobs[name] for name in {*self.outputs, *self.loss_weights} if name not in sources}
 
     def rerun(self, first: str) -> dict[str, Tensor]:
@@ -103,11 +104,7 @@ class Net(nn.Module):
         return {name: self.blobs[name] for name in self.outputs if name in self.blobs}
 
     def run(self, node: Node) -> None:
-        bottoms = [
-            self.blobs[name] if passes else self.blobs[name].detach()
-            for name, passes in zip(node.bottoms, node.passes_gradient, strict=True)
-        ]
-        self.blobs.update(zip(node.tops, run(node, bottoms), strict=True))
+        add_tops(node, self.blobs)
 
     def given(self, args, blobs: dict) -> dict:
         """The caller's blobs by name; ValueError for a name or a number of axes that is wrong."""
@@ -179,6 +176,13 @@ class Net(nn.Module):
 
     def __repr__(self) -> str:
         return self.summary()
+
+
+def add_tops(node: Node, blobs: dict[str, Tensor]) -> None:
+    """Adds what the layer makes of the blobs, past which gradients go only where they are to."""
+    passes = zip(node.bottoms, node.passes_gradient, strict=True)
+    bottoms = [blobs[name] if passed else blobs[name].detach() for name, passed in passes]
+    blobs.update(zip(node.tops, run(node, bottoms), strict=True))
 
 
 def run(node: Node, bottoms: list[Tensor]) -> tuple:

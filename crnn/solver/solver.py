@@ -103,7 +103,7 @@ class Solver:
         if self.ranks.count > 1:
             self._share_work()
         for net in (self.net, *self.test_nets) if self.param.compile else ():
-            net.compile(self.param.compile)
+            net.compile(mode=self.param.compile)
         learned = [param.blob for param in self.params if param.lr_mult]
         self.precision = Precision(self.param.precision, self.device, learned)
         self.run = self.ranks.wrap(self.net)  # as self.net, with the gradients of all processes
