@@ -75,22 +75,38 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
     for (int64_t i = count; i < padded; ++i) to[i] = BFloat16(0.f);
   }
 
-  // out [count, kWidth] = a [count, length] times a panel's rows of this chunk; += after the first chunk.
-  static void two_rows(int64_t count, int64_t length, bool first, const BFloat16* a, const BFloat16* w,
-      float* out, int64_t ldo) {
-    const int64_t upper = first_rows(count), row = length * sizeof(BFloat16), line = ldo * sizeof(float);
-    float* const below = out + upper * ldo;
+  // Accumulators 0..3 (0 and 1 if not kAll): zero at first, then what has been summed so far.
+  template <bool kAll>
+  static void begin(bool first, const float* out, const float* second, int64_t line) {
     if (first) {
       _tile_zero(0);
       _tile_zero(1);
       _tile_zero(2);
       _tile_zero(3);
-    } else {
-      _tile_loadd(0, out, line);
-      _tile_loadd(1, out + kRows, line);
-      _tile_loadd(2, below, line);
-      _tile_loadd(3, below + kRows, line);
+      return;
     }
+    _tile_loadd(0, out, line);
+    _tile_loadd(1, out + kRows, line);
+    if (!kAll) return;
+    _tile_loadd(2, second, line);
+    _tile_loadd(3, second + kRows, line);
+  }
+
+  template <bool kAll>
+  static void end(float* out, float* second, int64_t line) {
+    _tile_stored(0, out, line);
+    _tile_stored(1, out + kRows, line);
+    if (!kAll) return;
+    _tile_stored(2, second, line);
+    _tile_stored(3, second + kRows, line);
+  }
+
+  // out [count, kWidth] = a [count, length] times a panel's rows of this chunk; += after the first chunk.
+  static void two_rows(int64_t count, int64_t length, bool first, const BFloat16* a, const BFloat16* w,
+      float* out, int64_t ldo) {
+    const int64_t upper = first_rows(count), row = length * sizeof(BFloat16), line = ldo * sizeof(float);
+    float* const below = out + upper * ldo;
+    begin<true>(first, out, below, line);
     for (int64_t i = 0; i < length; i += kBlockDepth, w += 2 * kTileValues) {
       _tile_loadd(4, a + i, row);
       _tile_loadd(6, w, kTileRow);
@@ -101,10 +117,7 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
       _tile_dpbf16ps(2, 5, 6);
       _tile_dpbf16ps(3, 5, 7);
     }
-    _tile_stored(0, out, line);
-    _tile_stored(1, out + kRows, line);
-    _tile_stored(2, below, line);
-    _tile_stored(3, below + kRows, line);
+    end<true>(out, below, line);
   }
 
   // The same for one tile of rows and kPanels panels, `size` apart: four accumulators hide their latency.
@@ -112,19 +125,7 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
   static void one_row(int64_t length, bool first, const BFloat16* a, const BFloat16* w, int64_t size,
       float* out, int64_t ldo) {
     const int64_t row = length * sizeof(BFloat16), line = ldo * sizeof(float);
-    if (first) {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
-    } else {
-      _tile_loadd(0, out, line);
-      _tile_loadd(1, out + kRows, line);
-      if (kPanels == 2) {
-        _tile_loadd(2, out + kWidth, line);
-        _tile_loadd(3, out + kWidth + kRows, line);
-      }
-    }
+    begin<kPanels == 2>(first, out, out + kWidth, line);
     for (int64_t i = 0; i < length; i += kBlockDepth, w += 2 * kTileValues) {
       _tile_loadd(4, a + i, row);
       _tile_loadd(6, w, kTileRow);
@@ -138,12 +139,7 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
         _tile_dpbf16ps(3, 4, 7);
       }
     }
-    _tile_stored(0, out, line);
-    _tile_stored(1, out + kRows, line);
-    if (kPanels == 2) {
-      _tile_stored(2, out + kWidth, line);
-      _tile_stored(3, out + kWidth + kRows, line);
-    }
+    end<kPanels == 2>(out, out + kWidth, line);
   }
 
   // The calling thread's tiles, for products of `count` chains; released when it goes.

@@ -9,12 +9,12 @@
 namespace crnn {
 namespace {  // internal linkage: each file has its own compilation of everything below
 
-// Asks for a row's cache lines, where steps lie too far apart for the processor to foresee the next one.
+// Asks for a row's cache lines, where steps lie too far apart for the processor to foresee the next one. The
+// empty asm: gcc 12 takes a function that only prefetches for one without effect, and drops its calls.
 template <typename S>
 void fetch(const S* row, int64_t count) {
   for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(row + i);
-  asm volatile(
-      "");  // gcc 12 takes a function that only prefetches for one without effect, and drops its calls
+  asm volatile("");
 }
 
 // kBytes of a vector, kVectors of them across a panel, kRows rows at a time: kRows * kVectors accumulators.
