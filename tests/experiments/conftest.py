@@ -1,4 +1,4 @@
-"""A database of 13 small records, and nets that classify them."""
+"""Small databases, and nets that classify their records."""
 
 import numpy as np
 import pytest
@@ -45,6 +45,13 @@ def records(tmp_path):
         return images, tmp_path / "db"
 
     return write
+
+
+@pytest.fixture
+def inside(folder, monkeypatch):
+    """The folder that the test's module makes, worked in."""
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture

@@ -69,12 +69,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def inside(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(folder):
     """Two nets of the experiment, first seed, run in one go."""

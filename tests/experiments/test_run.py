@@ -64,12 +64,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def inside(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def whole(folder):
     """The experiment run in one go."""
