@@ -20,6 +20,7 @@ if not __package__:  # run as a file
 import numpy as np
 import torch
 
+from crnn.host_memory import keep_freed
 from crnn.net.net import Net
 from crnn.proto.text import dump
 from crnn.testing import relative_error
@@ -161,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help=machine.RESULTS_HELP)
     add("--markdown", action="store_true", help="print the table as markdown")
     arguments = parser.parse_args(argv)
+    keep_freed()  # as `crnn train`; for either side
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     result = {"schema": run.SCHEMA, "setup": machine.setup("cpu"), "before": machine.state("cpu"), "rows": []}

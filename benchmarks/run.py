@@ -24,6 +24,8 @@ if not __package__:  # run as a file
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # peak memory comes from the profiler, which chats
 import torch
 
+from crnn.host_memory import keep_freed
+
 from . import base, cases, floors, machine, nn_rnn, peers, table, timing
 from .gate import Problem
 from .passes import UpdateProblem
@@ -192,6 +194,7 @@ def parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
     add("--markdown", action="store_true", help="print the table as markdown")
     add("--list", action="store_true", help="list the shapes of the device and stop")
     arguments = parser.parse_args(argv)
+    keep_freed()  # as `crnn train`; for either side
     if arguments.device == "cpu" and "tf32" in arguments.dtype:
         parser.error("--dtype tf32 is a mode of GPUs; on the CPU use fp32")
     arguments.runs = arguments.runs or (100 if arguments.device == "cuda" else 25)

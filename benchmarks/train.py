@@ -22,6 +22,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # peak memory comes from the pr
 import torch
 import torch.nn.functional as F
 
+from crnn.host_memory import keep_freed
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.text import dump
@@ -276,6 +277,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=machine.RESULTS, metavar="FOLDER", help=machine.RESULTS_HELP)
     add("--markdown", action="store_true", help="print the table as markdown")
     arguments = parser.parse_args(argv)
+    keep_freed()  # as `crnn train`; for either side
     arguments.batch = arguments.batch or (256 if arguments.device == "cuda" else 16)
     return arguments
 

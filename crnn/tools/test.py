@@ -11,6 +11,7 @@ from crnn.data.label_tree import read_tree
 from crnn.experiments.evaluate import Evaluation, evaluate
 from crnn.experiments.label_paths import LabelPaths, say
 from crnn.experiments.segment import Segmentation, has_maps, segment
+from crnn.host_memory import keep_freed
 from crnn.net import debug_info, weights
 from crnn.net.net import Net
 from crnn.proto import pb
@@ -86,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
+    keep_freed()
     device = flags.device(arguments.gpu)
     log = GlogLines(sys.stderr)
     options = {"phase": "TEST", "stages": tuple(arguments.stage), "level": arguments.level}

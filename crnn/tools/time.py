@@ -7,6 +7,7 @@ import time
 import torch
 from torch import Tensor
 
+from crnn.host_memory import keep_freed
 from crnn.net.net import Net, run
 from crnn.solver.events import Note
 from crnn.solver.log import GlogLines, number
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(flags.normalise(argv))
     if arguments.iterations < 1:
         raise ValueError(f"-iterations must be at least 1, got {arguments.iterations}")
+    keep_freed()
     device = flags.device(arguments.gpu)
     log = GlogLines(sys.stderr)
     log(Note("caffe.cpp:343", flags.device_note(device)))

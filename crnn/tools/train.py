@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from crnn.host_memory import keep_freed
 from crnn.proto import pb
 from crnn.proto.upgrade import read_solver
 from crnn.solver import ranks
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
+    keep_freed()
     document = read_solver(arguments.solver)
     amend(document.message, arguments)
     devices = devices_of(document.message, arguments.gpu)
