@@ -125,19 +125,20 @@ _OWN_PRODUCT = 768
 def _backward(ctx, dstate, _dsaved):
     if dstate is None:  # nothing depends on the states
         return (None,) * 8
-    whh, cell_params, initial, cont, state, saved = ctx.saved_tensors
-    wants, dwhh, rest = ctx.needs_input_grad, None, (ctx.plan, ctx.cell, ctx.variant)
-    dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(
-        dense(dstate), whh, cell_params, initial, cont, state, saved, *rest
-    )
-    if wants[1] and dz.device.type == "cpu" and whh.shape[2] <= _OWN_PRODUCT:
-        dwhh = torch.ops.crnn.scan_weights_backward.default(
-            dz, whh, cell_params, initial, cont, state, saved, *rest
-        )
-    elif wants[1]:
-        reset = reference.CELLS[ctx.cell].reset
-        dwhh = recurrent_gradient(dz, initial, cont, state, saved, directions_of(ctx.plan), reset)
+    wants, kept, rest = ctx.needs_input_grad, ctx.saved_tensors, (ctx.plan, ctx.cell, ctx.variant)
+    dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(dense(dstate), *kept, *rest)
+    dwhh = weights_gradient(dz, *kept, *rest) if wants[1] else None
     return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
+
+
+def weights_gradient(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant="") -> Tensor:
+    """d W_hh [K, G*D, D] from what `scan_backward` gives and takes."""
+    if dz.device.type == "cpu" and whh.shape[2] <= _OWN_PRODUCT:
+        return torch.ops.crnn.scan_weights_backward.default(
+            dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant
+        )
+    reset = reference.CELLS[cell].reset
+    return recurrent_gradient(dz, initial, cont, state, saved, directions_of(plan), reset)
 
 
 # Where each tensor holds N and K, for vmap. The second table: dstate, whh, ... -> dz, dcell_params, dinitial.

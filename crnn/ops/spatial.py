@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import backend
 from .plan import LineBreak, plan
 from .scan import scan
 from .spatial_scan import spatial_scan
 
 COMBINE = ("sum", "mean", "concat")
-#: How the layer is computed: scan and neighbours apart, or, on CUDA, in the scan's kernel the sum of the
-#: directions, the input projection, or both. A variant that is asked for by name runs or says why it cannot.
+#: How the layer is computed: scan and neighbours apart; or in one call the scan and the sum of its
+#: directions, or on CUDA the input projection, or both. One that is asked for runs or says why it cannot.
 VARIANTS = ("scan", "sum", "projection", "fused")
 
 
@@ -59,13 +60,12 @@ def spatial_rnn(
         follows computes as it would after x.
 
     Raises:
-        ValueError: an unknown name, a map whose channels are not those of its weights, or a variant for CUDA
-            of a map that is not there.
+        ValueError: an unknown name, or a map whose channels are not those of its weights.
         RuntimeError: a variant that cannot take the layer; it says why.
     """
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
-    variant = variant or chosen_variant()
+    variant = variant or chosen_variant(x, combine)
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     H, W = x.shape[2:]
@@ -89,11 +89,13 @@ def spatial_rnn(
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def chosen_variant() -> str:
-    """What is known to be fastest. The one place to say so: fused kernels are not taken by themselves until
-    `make gpu` has shown by its rows `crnn sum`, `crnn projection` and `crnn fused`, beside `crnn`, where they
-    gain; then here, by cell, D and what `spatial_scan` takes."""
-    return "scan"
+def chosen_variant(x: Tensor, combine: str) -> str:
+    """What is known to be fastest. The one place to say so: fused kernels are not taken on CUDA by themselves
+    until `make gpu` has shown by its rows `crnn sum`, `crnn projection` and `crnn fused`, beside `crnn`,
+    where they gain; then here, by cell, D and what `spatial_scan` takes. The CPU's sum is for eager mode:
+    torch.compile fuses torch's own, and torch.func has no rule for spatial_scan."""
+    eager = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
+    return "sum" if eager and combine != "concat" and backend.choose(x) == "cpu" else "scan"
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:

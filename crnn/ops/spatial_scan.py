@@ -1,10 +1,10 @@
-"""The spatial_scan op, on CUDA alone: a scan with its neighbours in the same kernel.
+"""The spatial_scan op: a scan with its neighbours in one call.
 
 Once a scan is one kernel, bytes bound it (L-RNN's maps above all). The directions' sum reads all states again
-to write one map; the projection writes z for the scan to read. Here the sum is made from the second-level
-cache, where the states have just been written, and z = W_ih x + b stays in registers, in float. What is saved
-for backward is the scan's, so that backward is the scan's too, and three products more.
-Kernels: csrc/cuda/spatial_table.cuh.
+to write one map; the projection writes z for the scan to read. On CUDA the sum is made from the second-level
+cache, where the states have just been written, and z = W_ih x + b stays in registers, in float; on the CPU
+the sum is one pass, and z is given. What is saved for backward is the scan's, so that backward is the scan's
+too, and three products more. Kernels: csrc/cuda/spatial_table.cuh, csrc/cpu/spatial_cpu.cpp.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import backend, reference
+from . import backend
 from .plan import Direction, LineBreak
-from .recurrent_gradient import recurrent_gradient
-from .scan import dense, directions_of, fake_scan
+from .scan import dense, fake_scan, weights_gradient
 from .transforms import register_autocast
 
 
@@ -44,7 +43,7 @@ def spatial_scan(
         y [N, P, D], a map in channels_last order (empty for "concat"), and h [P, N, K, D].
 
     Raises:
-        ValueError: the tensors are not on CUDA.
+        ValueError: the reference is to run.
         RuntimeError: shapes or dtypes that do not fit together, or no kernel for them: it says why.
     """
     flat = [int(v) for d in plan for v in d]
@@ -69,11 +68,9 @@ def same_positions(plan: Sequence[Direction]) -> bool:
 
 
 def _kernel(x: Tensor):
-    if backend.choose(x) != "cuda":
-        raise ValueError(
-            f"crnn::spatial_scan has kernels for CUDA alone, got a tensor on {x.device.type}; use scan"
-        )
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cuda"):
+    if backend.choose(x) == "reference":
+        raise ValueError("crnn::spatial_scan is not for the reference backend; use scan")
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
         return torch.ops.crnn.spatial_scan.default
     return _Eager.apply if torch.is_grad_enabled() else _below_autograd
 
@@ -100,15 +97,13 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, dy, dstate, _dsaved):
     x, w_ih, whh, cell_params, state, saved = ctx.saved_tensors
-    wants, dwhh = ctx.needs_input_grad, None
+    wants, kept = ctx.needs_input_grad, (whh, cell_params, None, None, state, saved, ctx.plan, ctx.cell)
+    if (dstate if ctx.combine == "concat" else dy) is None:  # nothing depends on the result
+        return (None,) * 9
     if ctx.combine != "concat":
         dstate = of_states(dy / len(whh) if ctx.combine == "mean" else dy, *state.shape[::3])
-    dz, dparams, _ = torch.ops.crnn.scan_backward.default(
-        dense(dstate), whh, cell_params, None, None, state, saved, ctx.plan, ctx.cell
-    )
-    if wants[3]:
-        reset = reference.CELLS[ctx.cell].reset
-        dwhh = recurrent_gradient(dz, None, None, state, saved, directions_of(ctx.plan), reset)
+    dz, dparams, _ = torch.ops.crnn.scan_backward.default(dense(dstate), *kept)
+    dwhh = weights_gradient(dz, *kept) if wants[3] else None
     of_input = (dz, None, None) if w_ih is None else through_projection(dz, x, w_ih, wants)
     return *of_input, dwhh, dparams if wants[4] else None, None, None, None, None
 

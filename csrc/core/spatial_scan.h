@@ -1,4 +1,4 @@
-// The boundary of the spatial_scan op: what a kernel may assume. Shapes: crnn/ops/fused.py.
+// The boundary of the spatial_scan op: what a kernel may assume. Shapes: crnn/ops/spatial_scan.py.
 #pragma once
 
 #include "scan.h"

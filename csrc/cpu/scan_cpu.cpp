@@ -13,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-#include "../core/scan.h"
+#include "scan_cpu.h"
 #include "tile_choice.h"
 
 namespace crnn {
@@ -128,6 +128,8 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
   std::copy(sums.begin(), sums.end(), dcell_params);
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh, const OptionalTensor& cell_params,
     const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, std::string cell,
     std::string variant) {
@@ -141,6 +143,8 @@ std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh, const Op
       ScalarType::Half, ScalarType::BFloat16);
   return {state, saved};
 }
+
+namespace {
 
 std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const Tensor& whh,
     const OptionalTensor& cell_params, const OptionalTensor& initial, const OptionalTensor& cont,

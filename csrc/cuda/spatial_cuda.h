@@ -1,4 +1,4 @@
-// The spatial_scan op on CUDA tensors. Contract: csrc/core/spatial_scan.h, crnn/ops/fused.py.
+// The spatial_scan op on CUDA tensors. Contract: csrc/core/spatial_scan.h, crnn/ops/spatial_scan.py.
 #pragma once
 
 #include <tuple>
