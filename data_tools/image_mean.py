@@ -7,6 +7,7 @@ for 8-bit pixels, where Caffe's float32 sums drift on large sets.
 """
 
 import argparse
+import itertools
 
 import numpy as np
 
@@ -23,10 +24,10 @@ def image_mean(source, backend: str | None = None) -> np.ndarray:
     """float64 [C, H, W], the mean of all records. Raises as `Records` does."""
     records = Records(source, backend=backend)
     chunk = max(1, CHUNK_BYTES // int(np.prod(records.shape)))
-    items = watched(records.reader.items(), "mean", len(records), each=10_000)
+    items = watched(records.reader.items(copy=False), "mean", len(records), each=10_000)
     total = np.zeros(records.shape, np.float64)
-    for start in range(0, len(records), chunk):
-        images, _ = records.collect(items, min(chunk, len(records) - start))
+    for _ in range(0, len(records), chunk):
+        images = np.stack([records.read(*item)[0] for item in itertools.islice(items, chunk)])
         total += images.sum(axis=0, dtype=np.uint64 if images.dtype == np.uint8 else np.float64)
     return total / len(records)
 

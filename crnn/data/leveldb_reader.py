@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _FILES = re.compile(r"CURRENT|MANIFEST-\d+|\d+\.(ldb|sst|log)")
 
@@ -118,8 +118,8 @@ class LevelDbReader:
         with self._errors():
             return self._database().db.get(key, verify_checksums=True)
 
-    def items(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of record `start` and all after it; from 0 without listing the keys."""
+    def items(self, start: int = 0, copy: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of record `start` and all after it; from 0 without listing the keys. Always copies."""
         if start and start >= len(self):
             return
         with self._errors():
@@ -127,6 +127,14 @@ class LevelDbReader:
             first = self.key(start) if start else None
             with database.db.iterator(start=first, verify_checksums=True, fill_cache=False) as items:
                 yield from items
+
+    def at(self, numbers: Iterable[int], copy: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of the records of these numbers."""
+        return ((self.key(i), self.read(i)) for i in numbers)
+
+    def hold(self) -> object:
+        """As LmdbReader's; nothing here needs it."""
+        return self
 
     def close(self) -> None:
         """Lets go of the database; a later read opens it again."""

@@ -5,7 +5,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # The two meta pages (mdb.c of LMDB 0.9, 64-bit little-endian): a page header, then magic, format version,
 # page size (where dbs[0] keeps its padding), entries of the main database, last page in use, transaction.
@@ -180,22 +180,45 @@ class LmdbReader:
             with _calls, database.env.begin() as txn:
                 return txn.get(key)
 
-    def items(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of record `start` and all after it; from 0 without listing the keys."""
+    def items(self, start: int = 0, copy: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of record `start` and all after it; from 0 without listing the keys.
+
+        Without `copy` the values are memoryviews of the map, valid while the caller has `hold()`.
+        """
         if start >= len(self):
             return
         key = self.key(start) if start else None
+        with self._cursor(copy) as cursor:
+            with _calls:
+                more = cursor.set_key(key) if start else cursor.first()
+            while more:
+                with _calls:
+                    (key, value), more = cursor.item(), cursor.next()
+                yield bytes(key), value
+
+    def at(self, numbers: Iterable[int], copy: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of the records of these numbers, as `items` gives them."""
+        with self._cursor(copy) as cursor:
+            for number in numbers:
+                key = self.key(number)
+                with _calls:
+                    value = cursor.get(key)
+                yield key, value
+
+    def hold(self) -> object:
+        """Keeps the map for as long as the caller has it, whatever happens to the reader."""
+        with self._errors():
+            return self._database()
+
+    @contextlib.contextmanager
+    def _cursor(self, copy: bool):
         with self._errors():
             database = self._database()  # held by this frame, so that the map outlives the reader's close()
             with _calls:
-                txn = database.env.begin()
+                txn = database.env.begin(buffers=not copy)
                 cursor = txn.cursor()
-                more = cursor.set_key(key) if start else cursor.first()
             try:
-                while more:
-                    with _calls:
-                        record, more = cursor.item(), cursor.next()
-                    yield record
+                yield cursor
             finally:
                 with _calls:
                     cursor.close()

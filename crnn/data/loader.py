@@ -1,10 +1,12 @@
-"""BatchLoader: a database as an endless sequence of float32 batches, read ahead by one thread.
+"""BatchLoader: a database as an endless sequence of batches, read ahead by a thread of its own.
 
 Caffe: src/caffe/layers/data_layer.cpp. Records come in key order and wrap round; nothing is shuffled here
 (converters shuffle). Unlike Caffe's, the position can be read and set, so that training resumes on the same
 batches.
 """
 
+import contextlib
+import itertools
 import os
 import queue
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from crnn.data.pieces import Pieces
 from crnn.data.records import ALL, Records, Share
 from crnn.data.transformer import VIEWS, Transformer
 
@@ -122,6 +125,7 @@ class BatchLoader(Loader):
         backend=None,
     ):
         super().__init__(batch_size, seed, prefetch)
+        self._pixels = False
         self.source = Records(source, color_of(transform_param), label_source, backend)
         self.transformer = Transformer(transform_param, phase, self.source.shape)
         shape = self.transformer.top_shape
@@ -134,7 +138,7 @@ class BatchLoader(Loader):
         return len(self.source)
 
     def records(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1, untransformed, as `Records.collect` gives them."""
+        """Records start .. start+n-1, untransformed, as `Records.batch` gives them."""
         return self.source.batch(start, n)
 
     def close(self) -> None:
@@ -142,32 +146,63 @@ class BatchLoader(Loader):
         super().close()
         self.source.close()
 
+    def deliver_pixels(self, wanted: bool) -> None:
+        """Whether `next()` gives (pixels uint8 [N, C, h, w], label, places int64 [N, 3]) where it can.
+
+        Mean and scale are then the caller's to apply (crnn.layers.pixels), on the device that has the net: a
+        quarter of the bytes. A place is (mirrored, row, column) of the crop. Records of floats stay as they
+        are.
+        """
+        wanted = wanted and self.source.dtype == np.uint8
+        if wanted != self._pixels:
+            self._stop()
+            self._pixels = wanted
+
     def _batches(self):
         place = self.skip, self.position, self.share
-        return _batches(self.source, self.transformer, self.batch_size, self.seed, *place)
+        return _batches(self.source, self.transformer, self.batch_size, self.seed, *place, self._pixels)
 
 
-def _batches(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share):
-    """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
+def _batches(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share, pixels):
+    """(position after it, data, label) of each batch, with `pixels` also the places; no method, so that its
+    thread keeps no loader alive."""
     place = skip + position
+    held = source.reader.hold()  # noqa: F841 (the memory that `items` gives)
     # A LevelDB is slow to say how long it is.
     items = source.endless(place % len(source) if place else 0, share)
     # train_views: every image starts with a view drawn for it and goes one further in each pass, so that ten
     # passes give all its views and a batch holds all kinds.
     first = np.random.default_rng(seed).integers(VIEWS, size=len(source)) if transformer.views else None
-    while True:
-        images, labels = source.collect(items, batch_size)
-        count, start, ours = share.drawn_as(batch_size, position)
-        turns = None
-        if transformer.views:
-            passes, records = np.divmod(skip + start + np.arange(count), len(first))
-            turns = first[records] + passes
-        draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
-        data = transformer.apply(images, draw)
-        if source.maps:
-            labels = transformer.apply_to_maps(labels, draw)
-        position += share.ranks * batch_size
-        yield position, data, labels.astype(np.float32)
+    with Pieces(int(np.prod(source.shape))) as pieces:
+        while True:
+            count, start, ours = share.drawn_as(batch_size, position)
+            turns = None
+            if transformer.views:
+                passes, records = np.divmod(skip + start + np.arange(count), len(first))
+                turns = first[records] + passes
+            draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
+            records = list(itertools.islice(items, batch_size))
+            data, labels = _assembled(source, transformer, records, draw, pieces, pixels)
+            position += share.ranks * batch_size
+            places = (np.array(transformer.places(draw, batch_size)),) if pixels else ()
+            yield position, data, labels.astype(np.float32), *places
+
+
+def _assembled(source: Records, transformer, records, draw, pieces, pixels):
+    """(data, labels or maps) of (number, key, value) records seen as drawn."""
+    N = len(records)
+    data = np.empty((N, *transformer.top_shape), np.uint8 if pixels else np.float32)
+    maps = np.empty((N, *source.maps.shape), np.uint8) if source.maps else None
+    labels = np.empty(N, np.int64) if maps is None else maps
+    places = transformer.places(draw, N)
+
+    def fill(i: int) -> None:
+        _, key, value = records[i]
+        image, labels[i] = source.read(key, value)
+        transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
+
+    pieces.each(fill, N)
+    return data, labels if maps is None else transformer.apply_to_maps(maps, draw)
 
 
 class _Worker:
@@ -198,11 +233,12 @@ class _Worker:
 
     def _run(self, iterator: Iterator) -> None:
         try:
-            for item in iterator:
-                self._room.acquire()
-                if self._stopping:
-                    return
-                self._done.put(item)
+            with contextlib.closing(iterator):
+                for item in iterator:
+                    self._room.acquire()
+                    if self._stopping:
+                        return
+                    self._done.put(item)
         except BaseException as error:
             self._done.put(error)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crnn.data.databases import open_database
-from crnn.data.datum import decode
+from crnn.data.datum import BadImage, Frame, decode
 
 
 class Share(NamedTuple):
@@ -40,17 +40,19 @@ class Records:
     With `label_source`, a database of label maps, a record's label is the map uint8 [1, H, W] of its key.
 
     Raises OSError and ValueError as `open_database` does; ValueError naming the key for a record that cannot
-    be decoded or differs in shape from the first, and for a database without records.
+    be decoded (BadImage) or differs in shape from the first, and for a database without records.
     """
 
     def __init__(self, source, color: bool | None = None, label_source: str = "", backend: str | None = None):
         self.reader = open_database(source, backend)
-        self.color = color
+        self.color, self.frame = color, None
         item = next(self.reader.items(), None)
         if item is None:
             raise ValueError(f"{source} holds no records: convert the data again")
         first, _ = self._decode(*item)
         self.shape, self.dtype = first.shape, first.dtype
+        frame = Frame(self.shape)
+        self.frame = frame if frame.read(item[1]) else None
         self.maps = Records(label_source) if label_source else None
         if self.maps and (self.maps.shape != (1, *self.shape[1:]) or self.maps.dtype != np.uint8):
             raise ValueError(
@@ -62,30 +64,28 @@ class Records:
         return len(self.reader)
 
     def batch(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1 as `collect` gives them; IndexError past the end."""
+        """Records start .. start+n-1: images [n, C, H, W] and labels int64 [n], with a label_source the maps
+        uint8 [n, 1, H, W]. IndexError past the end.
+        """
         if start < 0 or start + n > len(self):
             raise IndexError(f"{self.reader.path}: records {start} to {start + n - 1} of {len(self)}")
-        return self.collect(self.reader.items(start), n)
-
-    def collect(self, items: Iterator[tuple[bytes, bytes]], n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The next n of `items`, (key, value) pairs, as (images [n, C, H, W], labels int64 [n]).
-
-        With a label_source the labels are maps, uint8 [n, 1, H, W].
-        """
         images, labels = np.empty((n, *self.shape), self.dtype), np.empty(n, np.int64)
-        maps = np.empty((n, *self.maps.shape), np.uint8) if self.maps else None
+        if self.maps:
+            labels = np.empty((n, *self.maps.shape), np.uint8)
+        items = self.reader.items(start, copy=False)  # keeps its memory while it lives
         for i in range(n):
-            key, value = next(items)
-            image, labels[i] = self._decode(key, value)
-            if self.maps:
-                maps[i] = self.maps.of_key(key)
-            if image.shape != self.shape or image.dtype != self.dtype:
-                raise ValueError(
-                    f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
-                    f"{self.dtype} {self.shape}; convert them to one size"
-                )
-            images[i] = image
-        return images, labels if maps is None else maps
+            images[i], labels[i] = self.read(*next(items))
+        return images, labels
+
+    def read(self, key: bytes, value) -> tuple[np.ndarray, int | np.ndarray]:
+        """(pixels [C, H, W], label or map) of a record, bytes or a memoryview. ValueError names its key."""
+        image, label = self._decode(key, value)
+        if image.shape != self.shape or image.dtype != self.dtype:
+            raise ValueError(
+                f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
+                f"{self.dtype} {self.shape}; convert them to one size"
+            )
+        return image, self.maps.of_key(key) if self.maps else label
 
     def of_key(self, key: bytes) -> np.ndarray:
         """The record [C, H, W] of a key. Raises ValueError if there is none or it has another shape."""
@@ -104,17 +104,24 @@ class Records:
         if self.maps:
             self.maps.close()
 
-    def endless(self, start: int, share: Share = ALL) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) of our share from record `start` on, round and round."""
+    def endless(self, start: int, share: Share = ALL) -> Iterator[tuple[int, bytes, bytes]]:
+        """(number, key, value) of our share from record `start` on, round and round.
+
+        The values are the database's own memory where it can be: valid while the caller has `reader.hold()`.
+        """
         if share.ranks > 1:
-            for i in share.of(itertools.count(start)):
-                yield self.reader.key(i % len(self)), self.reader.read(i % len(self))
+            numbers, order = itertools.tee(i % len(self) for i in share.of(itertools.count(start)))
+            for i, record in zip(numbers, self.reader.at(order, copy=False), strict=True):
+                yield i, *record
         while True:
-            yield from self.reader.items(start)
+            for i, record in enumerate(self.reader.items(start, copy=False), start):
+                yield i, *record
             start = 0
 
-    def _decode(self, key: bytes, value: bytes) -> tuple[np.ndarray, int]:
+    def _decode(self, key: bytes, value) -> tuple[np.ndarray, int]:
+        if self.frame and (found := self.frame.read(value)):
+            return found
         try:
-            return decode(value, self.color)
-        except ValueError as error:
-            raise ValueError(f"{self.reader.path}: record {key!r} is {error}; convert it again") from error
+            return decode(bytes(value), self.color)
+        except BadImage as error:
+            raise BadImage(f"{self.reader.path}: record {key!r} is {error}; convert it again") from error

@@ -11,6 +11,7 @@ from crnn.proto import pb
 
 from .base import Layer, Shape, register
 from .fillers import fill
+from .pixels import values
 
 
 class Source(Layer):
@@ -39,7 +40,8 @@ class Data(Source):
 
     top[0]: images [N, C, h, w] after transform_param.    top[1] (optional): labels [N]; with label_source
     their maps [N, 1, h, w].
-    forward gives numpy arrays: the net places them on its device.
+    forward gives numpy arrays, which the net places on its device; of a net on a GPU the images cross as
+    bytes, and mean and scale are applied there.
     """
 
     tops = (1, 2)
@@ -66,9 +68,21 @@ class Data(Source):
             backend=backend,
         )
         self.top_shapes = [tuple(shape) for shape in self.loader.top_shapes[: len(param.top)]]
+        # Follows the net's device.
+        self.register_buffer("like", torch.empty(0), persistent=False)
+        self._mean: torch.Tensor | None = None
 
     def forward(self):
-        return self.loader.next()[: len(self.top_shapes)]
+        self.loader.deliver_pixels(self.like.device.type != "cpu")
+        data, label, *places = self.loader.next()
+        return (self._values(data, *places) if places else data, label)[: len(self.top_shapes)]
+
+    def _values(self, data, places) -> torch.Tensor:
+        transformer, device = self.loader.transformer, self.like.device
+        if transformer.mean is not None and (self._mean is None or self._mean.device != device):
+            self._mean = torch.from_numpy(transformer.mean_values).to(device)
+        on_device = (torch.from_numpy(array).to(device) for array in (data, places))
+        return values(*on_device, self._mean, float(transformer.scale))
 
 
 def backend_of(p) -> str:

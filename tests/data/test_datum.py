@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from crnn.data.datum import decode, encode, encode_file
+from crnn.data.datum import Frame, decode, encode, encode_file
 from crnn.data.lmdb_reader import LmdbReader
 from crnn.proto import pb
 from crnn.testing import golden
@@ -96,3 +98,46 @@ def test_pixels_that_do_not_fill_the_shape(size):
 def test_a_datum_has_three_dimensions():
     with pytest.raises(ValueError, match=r"\[C, H, W\], got shape \(2, 2\)"):
         encode(np.zeros((2, 2), np.uint8), 0)
+
+
+def test_a_frame_reads_what_caffe_and_encode_write_without_a_copy():
+    raw = LmdbReader(golden("tools/raw_color_lmdb")).read(0)
+    want, want_label = decode(raw)
+    pixels, label = Frame(want.shape).read(memoryview(raw))
+    assert label == want_label and np.shares_memory(pixels, np.frombuffer(raw, np.uint8))
+    np.testing.assert_array_equal(pixels, want)
+
+
+RAW = encode(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), 5)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        RAW + pb.Datum(data=bytes(24)).SerializeToString(),  # protobuf takes the last of two
+        RAW + pb.Datum(width=2, height=6).SerializeToString(),
+        RAW + pb.Datum(encoded=True).SerializeToString(),
+        RAW + b"\xff",
+        RAW + bytes(100),
+        RAW[:-5],
+        encode(np.zeros((2, 4, 3), np.uint8), 5),
+        encode(np.zeros((2, 3, 4)), 5),
+        encode_file(bytes(30), 5),
+        b"",
+    ],
+)
+def test_a_frame_leaves_all_other_records_to_the_parser(raw):
+    assert Frame((2, 3, 4)).read(raw) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_what_a_frame_reads_of_damaged_records_is_what_the_parser_reads(data):
+    raw = bytearray(RAW)
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.sampled_from([*range(10), *range(33, len(raw))]))] = data.draw(st.integers(0, 255))
+    raw = bytes(raw[: data.draw(st.integers(len(raw) - 4, len(raw)))])
+    found = Frame((2, 3, 4)).read(raw)
+    if found is not None:
+        pixels, label = decode(raw)
+        assert label == found[1] and pixels.tobytes() == found[0].tobytes()

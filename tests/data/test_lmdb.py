@@ -49,6 +49,18 @@ def test_items_start_anywhere(database, records, start):
     assert list(LmdbReader(database).items(start)) == records[start:]
 
 
+def test_records_by_number_and_without_copies(database, records):
+    reader = LmdbReader(database)
+    held = reader.hold()
+    views = list(reader.items(3, copy=False)) + list(reader.at([7, 0, 119], copy=False))
+    reader.close()
+    gc.collect()  # the map stays while it is held
+    assert [(key, bytes(value)) for key, value in views] == [*records[3:], *(records[i] for i in (7, 0, 119))]
+    assert all(isinstance(value, memoryview) for _, value in views)
+    assert list(reader.at([5, 5])) == [records[5]] * 2
+    del held
+
+
 def test_index_past_the_end(database):
     with pytest.raises(IndexError):
         LmdbReader(database).read(120)
