@@ -83,7 +83,8 @@ class HDF5Loader(Loader):
 
 
 def _batches(files: HDF5Files, shuffle: bool, batch_size: int, seed: int, position: int, share: Share):
-    """(position after it, array, ...) of each batch; no method, so that its thread keeps no loader alive."""
+    """(position after it, no problems, array, ...) of each batch; no method, so that its thread keeps no
+    loader alive."""
     rows = share.of(_rows(files, shuffle, seed, position))
     while True:
         batch = [np.empty((batch_size, *shape), np.float32) for shape in files.shapes]
@@ -91,7 +92,7 @@ def _batches(files: HDF5Files, shuffle: bool, batch_size: int, seed: int, positi
             for top, value in zip(batch, next(rows), strict=True):
                 top[i] = value
         position += share.ranks * batch_size
-        yield position, *batch
+        yield position, (), *batch
 
 
 def _rows(files: HDF5Files, shuffle: bool, seed: int, position: int):

@@ -1,11 +1,14 @@
 """The image files that a text file names, as batches. Caffe: src/caffe/layers/image_data_layer.cpp."""
 
+import itertools
 import os
 
 import numpy as np
 
-from crnn.data.datum import channels_first, decode_image
+from crnn.data.bad_images import BadImages, Row, good, policy_of, some_left
+from crnn.data.datum import BadImage, channels_first, decode_image
 from crnn.data.loader import Loader, endless, random_skip
+from crnn.data.pieces import Pieces
 from crnn.data.transformer import Transformer
 
 
@@ -38,6 +41,10 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def first(self, number: int, policy: str) -> tuple[np.ndarray, int]:
+        """Line `number` as `read` gives it, or the next that is good."""
+        return good(self.read, number, self.__len__, "substitute" if policy == "skip" else policy).record
+
     def read(self, i: int) -> tuple[np.ndarray, int]:
         """(pixels uint8 [C, H, W], BGR or grey; label) of line i, resized to `size` if given."""
         name, label = self.lines[i]
@@ -47,7 +54,7 @@ class ImageList:
 def read_image(path: str, color: bool, size: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, 3] BGR or [H, W] of an image file, resized to (height, width) as Caffe does.
 
-    Raises OSError where there is no file, ValueError naming it where it is no image.
+    Raises OSError where there is no file, BadImage naming it where it is no image.
     """
     import cv2
 
@@ -55,8 +62,8 @@ def read_image(path: str, color: bool, size: tuple[int, int] | None = None) -> n
         content = file.read()
     try:
         image = decode_image(content, color)
-    except ValueError as error:
-        raise ValueError(f"{path} is {error}") from None
+    except BadImage as error:
+        raise BadImage(f"{path} is {error}; replace it") from None
     return image if size is None else cv2.resize(image, size[::-1])
 
 
@@ -71,8 +78,11 @@ class ImageLoader(Loader):
         super().__init__(batch_size, seed)
         self.images, self.shuffle = images, shuffle
         self.skip = random_skip(rand_skip, self.seed)
+        self.bad_images = BadImages(policy_of(transform_param))
         self._transform = _BySize(transform_param, phase)
-        first, _ = images.read(next(endless(len(images), shuffle, self.seed, self.skip)))
+        number = next(endless(len(images), shuffle, self.seed, self.skip))
+        first, _ = images.first(number, self.bad_images.policy)
+        self._bytes = first.size
         self.top_shapes = [(batch_size, *self._transform.of(first.shape).top_shape), (batch_size,)]
 
     def __len__(self) -> int:
@@ -82,7 +92,8 @@ class ImageLoader(Loader):
     def _batches(self):
         lines = endless(len(self.images), self.shuffle, self.seed, self.skip + self.position)
         place = self.seed, self.position, self.share
-        return _batches(self.images, self.share.of(lines), self._transform, self.batch_size, *place)
+        how = self.batch_size, self.bad_images.policy, self._bytes
+        return _batches(self.images, self.share.of(lines), self._transform, *how, *place)
 
 
 class _BySize:
@@ -97,19 +108,29 @@ class _BySize:
         return self.made[shape]
 
 
-def _batches(images, lines, transform, batch_size, seed, position, share):
-    """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
-    while True:
-        rng = np.random.default_rng([seed, position + share.rank * batch_size])
-        tops, labels = [], np.empty(batch_size, np.float32)
-        for i in range(batch_size):
-            image, labels[i] = images.read(next(lines))
-            tops.append(transform.of(image.shape)(image[None], rng))
-        sizes = sorted({top.shape[1:] for top in tops})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"{images.source}: images of one batch are {sizes[0]} and {sizes[1]}: give new_height and "
-                "new_width, or a crop_size"
-            )
-        position += share.ranks * batch_size
-        yield position, np.concatenate(tops), labels
+def _batches(images, lines, transform, batch_size, policy, image_bytes, seed, position, share):
+    """(position after it, problems, data, label) of each batch; no method, so that its thread keeps no loader
+    alive."""
+
+    def read(number: int) -> Row:
+        return good(images.read, number, images.__len__, policy)
+
+    with Pieces(image_bytes) as pieces:
+        while True:
+            rng = np.random.default_rng([seed, position + share.rank * batch_size])
+            numbers = list(itertools.islice(lines, batch_size))
+            rows = pieces.each(lambda i, numbers=numbers: read(numbers[i]), batch_size)
+            tops, labels = [], []
+            for i in some_left(rows):
+                image, label = rows[i].record
+                tops.append(transform.of(image.shape)(image[None], rng))
+                labels.append(label)
+            sizes = sorted({top.shape[1:] for top in tops})
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"{images.source}: images of one batch are {sizes[0]} and {sizes[1]}: give new_height "
+                    "and new_width, or a crop_size"
+                )
+            position += share.ranks * batch_size
+            problems = tuple(row.problem for row in rows if row.problem)
+            yield position, problems, np.concatenate(tops), np.array(labels, np.float32)

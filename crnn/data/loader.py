@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from crnn.data.bad_images import BadImages, Row, policy_of, some_left
 from crnn.data.pieces import Pieces
 from crnn.data.records import ALL, Records, Share
 from crnn.data.transformer import VIEWS, Transformer
@@ -25,8 +26,8 @@ class Loader:
 
     What comes next depends on `seed`, `skip`, `position` and `share` alone. A snapshot keeps the first three,
     of which `position` counts what all processes were given; `seed` None draws one. A subclass gives
-    `_batches()`, an iterator of (position after the batch, array, ...) that must not hold the loader itself,
-    or its thread would keep it alive.
+    `_batches()`, a generator of (position after the batch, what was wrong with its bad images, array, ...)
+    that must not hold the loader itself, or its thread would keep it alive.
     """
 
     def __init__(self, batch_size: int, seed: int | None = None, prefetch: int = 4):
@@ -37,6 +38,7 @@ class Loader:
         self.position = 0  # records given so far; the first pass starts `skip` records in
         self.skip = 0
         self.share = ALL
+        self.bad_images = BadImages("error")
         self._prefetch = max(prefetch, 1)
         self._worker: _Worker | None = None
         self._end_worker = None
@@ -49,10 +51,11 @@ class Loader:
             self._worker = _Worker(self._batches(), self._prefetch)
             self._end_worker = weakref.finalize(self, self._worker.stop)
         try:
-            self.position, *arrays = self._worker.next()
+            self.position, problems, *arrays = self._worker.next()
         except BaseException:
             self._stop()
             raise
+        self.bad_images.met(problems)
         return tuple(arrays)
 
     def seek(self, position: int) -> None:
@@ -126,7 +129,9 @@ class BatchLoader(Loader):
     ):
         super().__init__(batch_size, seed, prefetch)
         self._pixels = False
-        self.source = Records(source, color_of(transform_param), label_source, backend)
+        self.bad_images = BadImages(policy_of(transform_param))
+        policy = self.bad_images.policy
+        self.source = Records(source, color_of(transform_param), label_source, backend, policy)
         self.transformer = Transformer(transform_param, phase, self.source.shape)
         shape = self.transformer.top_shape
         labels = (batch_size, 1, *shape[1:]) if label_source else (batch_size,)
@@ -164,8 +169,8 @@ class BatchLoader(Loader):
 
 
 def _batches(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share, pixels):
-    """(position after it, data, label) of each batch, with `pixels` also the places; no method, so that its
-    thread keeps no loader alive."""
+    """(position after it, problems, data, label) of each batch, with `pixels` also the places; no method, so
+    that its thread keeps no loader alive."""
     place = skip + position
     held = source.reader.hold()  # noqa: F841 (the memory that `items` gives)
     # A LevelDB is slow to say how long it is.
@@ -182,27 +187,33 @@ def _batches(source: Records, transformer, batch_size, seed, skip: int, position
                 turns = first[records] + passes
             draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
             records = list(itertools.islice(items, batch_size))
-            data, labels = _assembled(source, transformer, records, draw, pieces, pixels)
+            problems, *tops = _assembled(source, transformer, records, draw, pieces, pixels)
             position += share.ranks * batch_size
-            places = (np.array(transformer.places(draw, batch_size)),) if pixels else ()
-            yield position, data, labels.astype(np.float32), *places
+            yield position, problems, *tops
 
 
 def _assembled(source: Records, transformer, records, draw, pieces, pixels):
-    """(data, labels or maps) of (number, key, value) records seen as drawn."""
-    N = len(records)
+    """(problems, data, label or map, ...) of (number, key, value) records seen as drawn."""
+    N, places = len(records), transformer.places(draw, len(records))
     data = np.empty((N, *transformer.top_shape), np.uint8 if pixels else np.float32)
     maps = np.empty((N, *source.maps.shape), np.uint8) if source.maps else None
-    labels = np.empty(N, np.int64) if maps is None else maps
-    places = transformer.places(draw, N)
+    labels = np.empty(N, np.float32) if maps is None else maps
 
-    def fill(i: int) -> None:
-        _, key, value = records[i]
-        image, labels[i] = source.read(key, value)
-        transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
+    def fill(i: int) -> Row:
+        row = source.good(*records[i])
+        if row.record is not None:
+            image, labels[i] = row.record
+            transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
+        return row._replace(record=row.record is not None or None)
 
-    pieces.each(fill, N)
-    return data, labels if maps is None else transformer.apply_to_maps(maps, draw)
+    rows = pieces.each(fill, N)
+    if maps is not None:
+        labels = transformer.apply_to_maps(maps, draw).astype(np.float32)
+    tops = [data, labels, *([np.array(places).reshape(N, 3)] if pixels else [])]
+    left = some_left(rows)
+    if len(left) < N:
+        tops = [top[left] for top in tops]
+    return tuple(row.problem for row in rows if row.problem), *tops
 
 
 class _Worker:

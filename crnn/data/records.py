@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crnn.data.bad_images import IN_A_ROW, Row, good
 from crnn.data.databases import open_database
 from crnn.data.datum import BadImage, Frame, decode
 
@@ -43,22 +44,39 @@ class Records:
     be decoded (BadImage) or differs in shape from the first, and for a database without records.
     """
 
-    def __init__(self, source, color: bool | None = None, label_source: str = "", backend: str | None = None):
+    def __init__(
+        self,
+        source,
+        color: bool | None = None,
+        label_source: str = "",
+        backend: str | None = None,
+        bad_image: str = "error",
+    ):
         self.reader = open_database(source, backend)
-        self.color, self.frame = color, None
-        item = next(self.reader.items(), None)
-        if item is None:
-            raise ValueError(f"{source} holds no records: convert the data again")
-        first, _ = self._decode(*item)
+        self.color, self.frame, self.bad_image = color, None, bad_image
+        (first, _), value = self._first()
         self.shape, self.dtype = first.shape, first.dtype
         frame = Frame(self.shape)
-        self.frame = frame if frame.read(item[1]) else None
+        self.frame = frame if frame.read(value) else None
         self.maps = Records(label_source) if label_source else None
         if self.maps and (self.maps.shape != (1, *self.shape[1:]) or self.maps.dtype != np.uint8):
             raise ValueError(
                 f"{label_source} holds {self.maps.dtype} {self.maps.shape}, for images {self.shape} it must "
                 f"be uint8 {(1, *self.shape[1:])}: convert both to one size"
             )
+
+    def _first(self) -> tuple[tuple[np.ndarray, int], bytes]:
+        """The first good record, decoded, and its value."""
+        for key, value in itertools.islice(self.reader.items(), IN_A_ROW):
+            try:
+                return self._decode(key, value), value
+            except BadImage as error:
+                if self.bad_image == "error":
+                    raise
+                problem = error
+        if len(self):
+            raise problem
+        raise ValueError(f"{self.reader.path} holds no records: convert the data again")
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -86,6 +104,16 @@ class Records:
                 f"{self.dtype} {self.shape}; convert them to one size"
             )
         return image, self.maps.of_key(key) if self.maps else label
+
+    def good(self, number: int, key: bytes, value) -> Row:
+        """`read` of record `number`, or what `bad_image` gives in its place."""
+
+        def read(wanted: int):
+            if wanted == number:
+                return self.read(key, value)
+            return self.read(self.reader.key(wanted), self.reader.read(wanted))
+
+        return good(read, number, self.__len__, self.bad_image)
 
     def of_key(self, key: bytes) -> np.ndarray:
         """The record [C, H, W] of a key. Raises ValueError if there is none or it has another shape."""

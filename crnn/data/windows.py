@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crnn.data.bad_images import BadImages, good, policy_of, some_left
 from crnn.data.image_list import read_image
 from crnn.data.loader import Loader
 from crnn.proto.blobs import read_mean
@@ -143,6 +144,7 @@ class WindowLoader(Loader):
             raise ValueError(f"context_pad {p.context_pad} leaves nothing of crop_size {transform.crop_size}")
         if p.crop_mode not in ("warp", "square"):
             raise ValueError(f"crop_mode must be 'warp' or 'square', got {p.crop_mode!r}")
+        self.bad_images = BadImages(policy_of(transform))
         self.windows = WindowFile(p.source, p.fg_threshold, p.bg_threshold, p.root_folder)
         self._cut = _Cut(p, transform)
         self._foreground = int(np.float32(p.batch_size) * np.float32(p.fg_fraction))
@@ -152,21 +154,32 @@ class WindowLoader(Loader):
     def _batches(self):
         kinds = [self.windows.background] * (self.batch_size - self._foreground)
         kinds += [self.windows.foreground] * self._foreground
-        return _batches(kinds, self._cut, self.seed, self.position, self.share)
+        return _batches(kinds, self._cut, self.bad_images.policy, self.seed, self.position, self.share)
 
 
-def _batches(kinds, cut, seed, position, share):
-    """(position after it, data, label) of each batch; no method, so that its thread keeps no loader alive."""
+def _batches(kinds, cut, policy, seed, position, share):
+    """(position after it, problems, data, label) of each batch; no method, so that its thread keeps no loader
+    alive. A bad image's window is substituted by the next one of its kind."""
     while True:
         rng = np.random.default_rng([seed, position + share.rank * len(kinds)])
         data = np.zeros((len(kinds), 3, cut.crop, cut.crop), np.float32)
         labels = np.empty(len(kinds), np.float32)
+        rows = []
         for i, kind in enumerate(kinds):
-            window = kind[rng.integers(len(kind))]
-            labels[i] = window.label
-            cut(window, cut.mirror and bool(rng.integers(2)), data[i])
+            number, mirrored = int(rng.integers(len(kind))), cut.mirror and bool(rng.integers(2))
+
+            def read(j, kind=kind, mirrored=mirrored, i=i):
+                cut(kind[j], mirrored, data[i])  # noqa: B023
+                return kind[j].label
+
+            rows.append(
+                good(read, number, kind.__len__, policy, tries=len(kind))
+            )  # an image has many windows
+            if rows[-1].record is not None:
+                labels[i] = rows[-1].record
         position += share.ranks * len(kinds)
-        yield position, data, labels
+        left = some_left(rows)
+        yield position, tuple(row.problem for row in rows if row.problem), data[left], labels[left]
 
 
 class _Cut:

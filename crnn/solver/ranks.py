@@ -139,6 +139,11 @@ def loaders(net: Net) -> list:
     return [layer.loader for layer in net.layers if hasattr(layer, "loader")]
 
 
+def bad_images(net: Net) -> list:
+    """What the net's loaders know of images they could not decode (crnn.data.bad_images)."""
+    return [loader.bad_images for loader in loaders(net) if hasattr(loader, "bad_images")]
+
+
 def started_together() -> bool:
     """Whether torchrun, or what sets the same variables, started this process with others."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1

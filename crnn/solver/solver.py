@@ -29,7 +29,7 @@ from crnn.solver.events import (
     outputs_of,
 )
 from crnn.solver.precision import Precision
-from crnn.solver.ranks import Ranks, loaders
+from crnn.solver.ranks import Ranks, bad_images, loaders
 from crnn.solver.schedule import Feed, check, due, each_pass, seed_of
 from crnn.solver.scores import Scores
 from crnn.solver.windows import Windows
@@ -154,8 +154,15 @@ class Solver:
             self.step(self.param.max_iter - self.iter)
             self._finish()
         finally:
+            self._tell_bad_images(at_end=True)
             self._emit(Finished(self.iter))
         return not self.stopped
+
+    def _tell_bad_images(self, at_end: bool = False) -> None:
+        """Notes images that the loaders met and went on without; at the end how many of this process."""
+        for bad in (bad for net in (self.net, *self.test_nets) for bad in bad_images(net)):
+            for line in [*bad.news(), *([bad.summary()] if at_end and bad.counts else [])]:
+                self.note("bad_images.py", line, shown=True, severity="W")
 
     def _finish(self) -> None:
         """Caffe's end of a run: the last snapshot; if it was not stopped, one more forward and test."""
@@ -210,6 +217,7 @@ class Solver:
         if not self.precision.update(lambda: self.update(self.params, rate)):
             self.note("solver.py", f"Iteration {self.iter}, no update: gradients overflowed float16", True)
         self.iter += 1
+        self._tell_bad_images()
 
     def _accumulate(self, feeds, rate: float) -> tuple[Mapping[str, Tensor], int]:
         """Leaves the summed diffs in the blobs; returns the last pass's outputs and the number of images."""

@@ -19,6 +19,7 @@ from crnn.proto.blobs import write_bytes
 from crnn.proto.text import parse
 from crnn.solver.events import Note, Output, outputs_of
 from crnn.solver.log import GlogLines, number, with_loss
+from crnn.solver.ranks import bad_images
 from crnn.tools import flags
 
 EXAMPLES = """examples:
@@ -124,6 +125,9 @@ def batches(net: Net, iterations: int, log: GlogLines) -> None:
             log(Note("caffe.cpp:304", f"Batch {i}, {output.name} = {number(output.value)}"))
         sums = [a + b.value for a, b in zip(sums or [0.0] * len(values), values, strict=True)]
         loss += float(net.loss()) if net.loss_weights else 0.0
+    for bad in bad_images(net):
+        for line in [*bad.news(), *([bad.summary()] if bad.counts else [])]:
+            log(Note("bad_images.py", line, severity="W"))
     log(Note("caffe.cpp:309", f"Loss: {number(loss / iterations)}"))
     for total, output in zip(sums, values, strict=True):
         log(Note("caffe.cpp:321", with_loss(Output(output.name, total / iterations, output.weight))))

@@ -95,6 +95,7 @@ def test_every_field_below_2000_is_caffes_and_ours_are_above():
         "TransformationParameter.train_views",
         "TransformationParameter.rotation",
         "TransformationParameter.scaling",
+        "TransformationParameter.bad_image",
         "DataParameter.label_source",
     }
     whole = [m for m in messages() if m.name.startswith(OURS)]
