@@ -7,6 +7,8 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 
+from crnn.data import mounts
+
 # The two meta pages (mdb.c of LMDB 0.9, 64-bit little-endian): a page header, then magic, format version,
 # page size (where dbs[0] keeps its padding), entries of the main database, last page in use, transaction.
 _META = struct.Struct("<II16xI76xQ8xQQ")
@@ -96,6 +98,7 @@ def _database(folder: str) -> _Database:
     import lmdb
 
     check(folder)
+    mounts.warn(folder, "read")
     stat = os.stat(os.path.join(folder, "data.mdb"))
     file = stat.st_dev, stat.st_ino
     with _guard:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from crnn.data import mounts
 from crnn.data.database_writer import DatabaseWriter
 from crnn.data.lmdb_reader import check
 
@@ -29,6 +30,7 @@ class Lmdb:
     def open(self, folder: str) -> None:
         import lmdb
 
+        mounts.warn(folder, "written")
         # The 0.9 engine, where lmdb ships two: Caffe cannot read the files of 1.0. Synced at the end.
         engine = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
         self._env = lmdb.open(folder, map_size=self._map_size, lock=False, sync=False, **engine)

@@ -139,6 +139,20 @@ def test_children_read_what_the_parent_has_open(database, records, method):
     assert next(scan) == records[1]
 
 
+def _by_eight_threads(reader: LmdbReader) -> set[int]:
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(_total, [reader] * 8))
+
+
+def test_sixty_four_readers_that_stay_read_at_the_same_time(database):
+    """Eight processes of eight threads; each process reads twice, as persistent workers do."""
+    reader = LmdbReader(database)
+    want = _total(reader)
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        for _ in range(2):
+            assert pool.map(_by_eight_threads, [reader] * 8, chunksize=1) == [{want}] * 8
+
+
 def test_threads_read_at_the_same_time(database):
     want = _total(LmdbReader(database))
 

@@ -14,6 +14,7 @@ import weakref
 import numpy as np
 import pytest
 
+from crnn.data import pieces
 from crnn.data.datum import encode, encode_file
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data.loader import BatchLoader
@@ -177,6 +178,19 @@ def test_copies_go_on_from_the_same_position(loader):
 
 def _next_labels(loader) -> list[int]:
     return labels(loader, 3)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_that_stay_read_with_threads_of_their_own(loader, monkeypatch, method):
+    """Each call brings the pickled loader anew; the parent's own threads are at work meanwhile."""
+    monkeypatch.setenv(pieces.THREADS, "3")
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    one = loader(prefetch=2)
+    one.next()
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        for _ in range(2):
+            assert pool.map(_next_labels, [one, one]) == [[4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5]] * 2
+    assert labels(one, 1) == [4, 5, 6, 7]
 
 
 def test_a_forked_child_goes_on_by_itself(loader):
