@@ -232,11 +232,50 @@ def cpu_bars(ops: Sequence[dict], trained: Sequence[dict], beside_caffe: Sequenc
     return f"The bars, set for 2 cores with AVX512{on}:\n\n{markdown(lines)}\n"
 
 
+def data_table(results: Sequence[dict]) -> str:
+    """The data path: images a second of processor time, and beside the peers of the same run."""
+    rows = {(r["name"], r["threads"]): r for result in results for r in result["rows"]}
+    one = {kind: rows.get((kind, 1)) for kind in ("raw", "jpeg")}
+    all_cores = rows.get(("jpeg", max((t for _, t in rows), default=1)))
+
+    def per_core(kind: str, who: str) -> str:
+        entry = one[kind] and one[kind]["contestants"].get(who, {})
+        return f"{1e3 * one[kind]['images'] / entry['cpu_ms']:,.0f}" if entry and "wall" in entry else NONE
+
+    def faster(row: dict | None, who: str, peer: str, form: str = "{:.1f}×") -> str:
+        times = {n: e["wall"]["ms"] for n, e in (row["contestants"] if row else {}).items() if "wall" in e}
+        return form.format(times[peer] / times[who]) if {who, peer} <= times.keys() else NONE
+
+    bytes_, floats = "crnn, bytes", "crnn, float32"
+    lines = [
+        ["records of 256×256, crop 227, mirror (CPU)", "measured"],
+        ["raw, as bytes: ≥ 15,000 images/s per core", per_core("raw", bytes_)],
+        ["raw, as float32 less the mean, images/s per core", per_core("raw", floats)],
+        ["raw, float32, 1 thread, beside the real Caffe", faster(one["raw"], floats, "real Caffe, float32")],
+        ["JPEG, as bytes, images/s per core", per_core("jpeg", bytes_)],
+        ["1 thread: ≥ 90 % of the bare decoder", faster(one["jpeg"], bytes_, "bare decoder", "{:.0%}")],
+        ["all cores: ≥ 90 % of the bare decoder", faster(all_cores, bytes_, "bare decoder", "{:.0%}")],
+        ["1 thread, beside torch's DataLoader", faster(one["jpeg"], bytes_, "DataLoader, 0 workers")],
+        ["all cores, beside its 2 workers", faster(all_cores, bytes_, "DataLoader, 2 workers")],
+        [
+            "JPEG, float32, 1 thread, beside the real Caffe",
+            faster(one["jpeg"], floats, "real Caffe, float32"),
+        ],
+    ]
+    head = "The data path (`benchmarks/data_path.py`, [docs/data_path.md](docs/data_path.md))"
+    if results:
+        s, load = results[-1]["setup"], max(r["before"]["load"] for r in results)
+        head += f"; {s['cores']} cores of {s['machine']}, JPEGs of {s['jpeg_bytes'] / 1e3:.0f} KB, "
+        head += f"revision {s['revision']}, load up to {load}"
+    return f"{head}:\n\n{markdown(lines)}\n"
+
+
 def block(folder: Path) -> str:
     """The README's text between the markers."""
     cuda = [newest(kind, "cuda", folder) for kind in ("ops", "train")]
     cpu = [newest(kind, "cpu", folder) for kind in ("ops", "train", "caffe")]
-    return f"{BEGIN}\n{cpu_table(cpu[0])}\n{cpu_bars(*cpu)}\n{gpu_table(*cuda)}\n{END}"
+    data = data_table(newest("data", "cpu", folder))
+    return f"{BEGIN}\n{cpu_table(cpu[0])}\n{cpu_bars(*cpu)}\n{gpu_table(*cuda)}\n{data}\n{END}"
 
 
 def placed(readme: str, text: str) -> str:

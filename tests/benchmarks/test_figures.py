@@ -27,7 +27,7 @@ def test_the_readme_holds_what_the_newest_results_hold():
 
 def test_without_results_nothing_is_claimed(tmp_path):
     lines = [line for line in figures.block(tmp_path).splitlines() if line.startswith("|")]
-    lines = [line for line in lines if not line.startswith(("| bar", "|---"))]
+    lines = [line for line in lines if not line.startswith(("| bar", "| records", "|---"))]
     assert len(lines) > 30 and all(line.endswith("| not yet measured |") for line in lines)
 
 
@@ -89,3 +89,27 @@ def test_a_bar_reads_its_row(tmp_path):
     assert "| ≥ 10× the bmm loop in a CUDA graph | 12.0× |" in text
     assert "| error ≤ 2× that of torch in the same dtype | 1.50× |" in text
     assert "| C-RNN 32×6×6: forward ≤ 16 µs | not yet measured |" in text
+
+
+def test_the_data_path_stands_beside_its_peers(tmp_path):
+    def row(kind, threads, **ms):
+        times = {name: {"wall": {"ms": t}, "cpu_ms": t / 2} for name, t in ms.items()}
+        return {"name": kind, "threads": threads, "images": 1000, "contestants": times}
+
+    names = ("crnn, bytes", "crnn, float32", "real Caffe, float32", "bare decoder", "DataLoader, 0 workers")
+    raw = row("raw", 1, **dict(zip(names[:3], (100.0, 200.0, 500.0), strict=True)))
+    jpeg = row("jpeg", 1, **dict(zip(names, (1000.0, 1100.0, 2200.0, 950.0, 1300.0), strict=True)))
+    wide = row("jpeg", 2, **{"crnn, bytes": 500.0, "bare decoder": 480.0, "DataLoader, 2 workers": 600.0})
+    found = result("cpu", "2026-01-01", [raw, jpeg, wide])
+    found["setup"] |= {"cores": 2, "jpeg_bytes": 31658}
+    (tmp_path / "data_a.json").write_text(json.dumps(found))
+    text = figures.block(tmp_path)
+    for line in (
+        "; 2 cores of M, JPEGs of 32 KB, revision abc, load up to 0.1:",
+        "| raw, as bytes: ≥ 15,000 images/s per core | 20,000 |",
+        "| raw, float32, 1 thread, beside the real Caffe | 2.5× |",
+        "| 1 thread: ≥ 90 % of the bare decoder | 95% |",
+        "| all cores: ≥ 90 % of the bare decoder | 96% |",
+        "| all cores, beside its 2 workers | 1.2× |",
+    ):
+        assert line in text
