@@ -169,20 +169,30 @@ class Transformer:
         return top
 
 
+def interleaved(image: np.ndarray) -> bool:
+    """Whether an image [C, H, W] lies in memory as OpenCV decodes, [H, W, C]."""
+    return 1 < len(image) <= 4 and image.strides[0] == 1 and image.strides[2] == len(image)
+
+
 def _cut_pixels(image: np.ndarray, mirrored: bool, y: int, x: int, out: np.ndarray) -> None:
     """Fills `out` [C, h, w] with uint8 pixels by OpenCV's vector code: numpy takes five times as long to
-    mirror, and to part the colours of an image [C, H, W] that is a view of [H, W, C]."""
+    mirror, and to part interleaved colours."""
     import cv2
 
     window = image[:, y : y + out.shape[1], x : x + out.shape[2]]
-    if 1 < len(out) <= 4 and image.strides[0] == 1:
+    if interleaved(image):
         window = window.transpose(1, 2, 0)
-        cv2.split(cv2.flip(window, 1) if mirrored else window, list(out))
-    elif mirrored:
+        if not interleaved(out):
+            cv2.split(cv2.flip(window, 1) if mirrored else window, list(out))
+        elif mirrored:
+            cv2.flip(window, 1, out.transpose(1, 2, 0))
+        else:
+            out.transpose(1, 2, 0)[...] = window
+    elif mirrored and out.flags.c_contiguous:
         for plane, target in zip(window, out, strict=True):
             cv2.flip(plane, 1, target)
     else:
-        out[...] = window
+        out[...] = window[..., ::-1] if mirrored else window
 
 
 def _mean(param, shape: tuple[int, int, int]) -> np.ndarray | None:
