@@ -1,6 +1,7 @@
 """Whether a database is as its converter wrote it, and fits to be trained on.
 
-Reads every record and checks: the file's size and pages, that the records decode and have no negative label;
+Reads every record and checks: the file's size and pages, that as many records as it says come in the order of
+their keys, that they decode and have no negative label;
 and, where crnn's converters wrote it, each record's checksum, and number, labels, shape and mean against the
 manifest. Exit code 1 if anything is wrong.
 
@@ -41,13 +42,31 @@ def verify(path, decoded: bool = True, workers: int | None = None) -> list[str]:
         sums = None
     check = _Check(sums, manifest, decoded)
     items = watched(reader.items(), f"verify {os.path.basename(path)}", len(reader), 100_000, unit="records")
-    for found, label, shape in _in_order(check, items, workers):
+    keys = _Keys()
+    for found, label, shape in _in_order(check, keys.watched(items), workers):
         problems += found
         if shape:
             tally.add(label, shape)
+    problems += keys.problems
+    if keys.count != len(reader):
+        problems.append(f"{keys.count:,} records can be reached, it says it holds {len(reader):,}")
     if len(tally.shapes) > 1 and manifest.get("shape"):
         problems.append(f"records of {len(tally.shapes)} shapes, the manifest says {manifest['shape']}")
     return problems + _against(manifest, path, len(reader), tally)
+
+
+class _Keys:
+    """Counts records on their way and looks at the order of their keys."""
+
+    def __init__(self):
+        self.count, self.last, self.problems = 0, b"", []
+
+    def watched(self, items: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in items:
+            if key <= self.last:
+                self.problems.append(f"record {key!r} comes after {self.last!r}: its pages are out of order")
+            self.count, self.last = self.count + 1, key
+            yield key, value
 
 
 class _Check:

@@ -38,8 +38,9 @@ class Row(NamedTuple):
 def good(
     read: Callable[[int], T], number: int, count: Callable[[], int], policy: str, tries: int = IN_A_ROW
 ) -> Row:
-    """read(number), or what the policy gives in its place. count: records there are.
+    """read(number), or what the policy gives in its place.
 
+    count(): how many records there are.    tries: how many in a row to look at.
     Raises BadImage by policy "error", with the cure; ValueError where too many in a row are bad.
     """
     try:

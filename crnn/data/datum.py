@@ -124,10 +124,8 @@ def decode_image(file: bytes, color: bool | None) -> np.ndarray:
     if header and header.width * header.height > MAX_PIXELS:
         size = f"{header.width} x {header.height} pixels"
         raise BadImage(f"an image of {size}, more than the {MAX_PIXELS:,} that are decoded at once")
-    end = file.rfind(b"\xff\xd9")
-    if (
-        file.startswith(b"\xff\xd8") and file.find(b"\xff\xda", end + 1) >= 0
-    ):  # a scan begins after the last end
+    last_end = file.rfind(b"\xff\xd9")
+    if file.startswith(b"\xff\xd8") and file.find(b"\xff\xda", last_end + 1) >= 0:  # a scan after it
         raise BadImage(f"a truncated JPEG of {len(file)} bytes")
     flag = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[color]
     flag |= cv2.IMREAD_IGNORE_ORIENTATION if color is not None else 0

@@ -205,10 +205,11 @@ def _assembled(source: Records, transformer, records, draw, pieces, pixels):
 
     def fill(i: int) -> Row:
         row = source.good(*records[i])
-        if row.record is not None:
-            image, labels[i] = row.record
-            transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
-        return row._replace(record=row.record is not None or None)
+        if row.record is None:
+            return row
+        image, labels[i] = row.record
+        transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
+        return Row(i, row.problem)  # its image is in the batch now
 
     rows = pieces.each(fill, N)
     if maps is not None:

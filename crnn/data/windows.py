@@ -1,6 +1,7 @@
 """Windows of images, R-CNN's training batches. Caffe: src/caffe/layers/window_data_layer.cpp."""
 
 import os
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -160,26 +161,23 @@ class WindowLoader(Loader):
 def _batches(kinds, cut, policy, seed, position, share):
     """(position after it, problems, data, label) of each batch; no method, so that its thread keeps no loader
     alive. A bad image's window is substituted by the next one of its kind."""
+
+    def read(kind, mirrored: bool, top: np.ndarray, number: int) -> int:
+        cut(kind[number], mirrored, top)
+        return kind[number].label
+
     while True:
         rng = np.random.default_rng([seed, position + share.rank * len(kinds)])
-        data = np.zeros((len(kinds), 3, cut.crop, cut.crop), np.float32)
-        labels = np.empty(len(kinds), np.float32)
-        rows = []
-        for i, kind in enumerate(kinds):
+        data, rows = np.zeros((len(kinds), 3, cut.crop, cut.crop), np.float32), []
+        for kind, top in zip(kinds, data, strict=True):
             number, mirrored = int(rng.integers(len(kind))), cut.mirror and bool(rng.integers(2))
-
-            def read(j, kind=kind, mirrored=mirrored, i=i):
-                cut(kind[j], mirrored, data[i])  # noqa: B023
-                return kind[j].label
-
-            rows.append(
-                good(read, number, kind.__len__, policy, tries=len(kind))
-            )  # an image has many windows
-            if rows[-1].record is not None:
-                labels[i] = rows[-1].record
+            # An image has many windows: all may have to be looked at.
+            rows.append(good(partial(read, kind, mirrored, top), number, kind.__len__, policy, len(kind)))
         position += share.ranks * len(kinds)
         left = some_left(rows)
-        yield position, tuple(row.problem for row in rows if row.problem), data[left], labels[left]
+        labels = np.array([rows[i].record for i in left], np.float32)
+        problems = tuple(row.problem for row in rows if row.problem)
+        yield position, problems, data if len(left) == len(kinds) else data[left], labels
 
 
 class _Cut:

@@ -95,6 +95,7 @@ class Solver:
         for path in (path for entry in self.param.weights for path in entry.split(",") if path):
             self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
             self.note("weights.py", str(weights.load(self.net, path)), shown=True)
+        self.bad_images = [bad for net in (self.net, *self.test_nets) for bad in bad_images(net)]
         self.params = params.collect(self.net, self.rule.histories, self.param.legacy_shared_decay)
         kind = self.param.window_update
         if kind != "accumulate" and self.ranks.count > 1:
@@ -160,7 +161,7 @@ class Solver:
 
     def _tell_bad_images(self, at_end: bool = False) -> None:
         """Notes images that the loaders met and went on without; at the end how many of this process."""
-        for bad in (bad for net in (self.net, *self.test_nets) for bad in bad_images(net)):
+        for bad in self.bad_images:
             for line in [*bad.news(), *([bad.summary()] if at_end and bad.counts else [])]:
                 self.note("bad_images.py", line, shown=True, severity="W")
 

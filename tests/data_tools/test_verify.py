@@ -144,3 +144,29 @@ def test_info_shows_the_manifest(database):
     assert "made from cifar10, 60 inputs" in said and "official 50,000 records" in said
     assert "input    data_batch_1.bin, bytes 36876, sha256 " in said
     assert "mean     ../mean.binaryproto" in said and "OpenCV" in said
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Sixty records as Caffe's converter leaves them: nothing beside them."""
+    with LmdbWriter(tmp_path / "plain") as db:
+        for i in range(60):
+            db.put(b"key%05d" % i, datum(i))
+    return tmp_path / "plain"
+
+
+def test_records_that_cannot_be_reached(plain):
+    file = plain / "data.mdb"
+    data = bytearray(file.read_bytes())
+    for meta in (0, 4096):  # both pages say how many there are
+        entries = meta + 120
+        assert int.from_bytes(data[entries : entries + 8], "little") in (0, 60)
+        data[entries : entries + 8] = (61).to_bytes(8, "little")
+    file.write_bytes(data)
+    assert verify(plain) == ["60 records can be reached, it says it holds 61"]
+
+
+def test_keys_out_of_order(plain):
+    file = plain / "data.mdb"
+    file.write_bytes(file.read_bytes().replace(b"key00007", b"key00039"))
+    assert verify(plain) == ["record b'key00008' comes after b'key00039': its pages are out of order"]
