@@ -161,11 +161,16 @@ def _encode_image(image: np.ndarray, kind: str) -> bytes:
         raise ValueError(f"OpenCV writes no image files of type {kind!r}: use png or jpg") from None
 
 
+#: Other endings of a kind's files.
+ENDINGS = {"jpg": "jpeg", "tif": "tiff", "ppm": "pnm", "pgm": "pnm", "pbm": "pnm"}
+
+
 def _oddity(name: str, file: bytes) -> str:
     header = read_header(file) if file else None
     if header is None:
         return ""
-    named = PurePath(name).suffix[1:].lower().replace("jpg", "jpeg")
+    ending = PurePath(name).suffix[1:].lower()
+    named = ENDINGS.get(ending, ending)
     odd = [f"a {header.kind.upper()}"] if named != header.kind and named else []
     if header.channels == 4:
         odd.append("CMYK")

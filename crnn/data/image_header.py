@@ -1,5 +1,6 @@
 """What the first bytes of an image file say of it, so that nothing is decoded that is too large."""
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ MAX_PIXELS = 100_000_000  # decoded at once: 300 MB in colour
 
 
 class Header(NamedTuple):
-    kind: str  # jpeg, png, gif, bmp or webp
+    kind: str  # jpeg, png, gif, bmp, webp, tiff or pnm
     width: int
     height: int
     channels: int = 0  # of a JPEG: 1, 3, or 4 (CMYK); else 0
@@ -26,6 +27,10 @@ def read_header(file: bytes) -> Header | None:
             return Header("bmp", *map(abs, struct.unpack_from("<ii", file, 18)))
         if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
             return _webp(file)
+        if file[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff(file, "<" if file[:1] == b"I" else ">")
+        if words := re.match(rb"P[1-6](?:\s+#[^\n]*)*\s+(\d{1,9})(?:\s+#[^\n]*)*\s+(\d{1,9})\s", file[:4096]):
+            return Header("pnm", int(words[1]), int(words[2]))
     except (struct.error, IndexError):
         pass  # shorter than its header: the decoder says what is wrong
     return None
@@ -61,3 +66,14 @@ def _webp(file: bytes) -> Header | None:
         width, height = struct.unpack_from("<HH", file, 26)
         return Header("webp", width & 0x3FFF, height & 0x3FFF)
     return None
+
+
+def _tiff(file: bytes, order: str) -> Header | None:
+    """Of the first directory; an entry's value lies in its last four bytes, a short one in two of them."""
+    (directory,) = struct.unpack_from(order + "I", file, 4)
+    (count,) = struct.unpack_from(order + "H", file, directory)
+    found = {}
+    for at in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind = struct.unpack_from(order + "HH", file, at)
+        (found[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), file, at + 8)
+    return Header("tiff", found[256], found[257]) if {256, 257} <= found.keys() else None

@@ -27,6 +27,15 @@ def saved(kind: str, mode: str = "RGB", **options) -> bytes:
         (saved("BMP"), Header("bmp", 37, 21)),
         (saved("WEBP"), Header("webp", 37, 21)),
         (saved("WEBP", lossless=True), Header("webp", 37, 21)),
+        (saved("TIFF"), Header("tiff", 37, 21)),
+        (saved("TIFF", "L", compression="tiff_lzw"), Header("tiff", 37, 21)),
+        (saved("PPM"), Header("pnm", 37, 21)),
+        (saved("PPM", "L"), Header("pnm", 37, 21)),
+        (b"P6 # by hand\n # twice\n37\n21 255\n", Header("pnm", 37, 21)),
+        (
+            b"MM\0*\0\0\0\x08\0\x02\1\0\0\3\0\0\0\1\0\x25\0\0\1\1\0\4\0\0\0\1\0\0\0\x15",
+            Header("tiff", 37, 21),
+        ),
         (saved("WEBP", "RGBA", exif=b"Exif\0\0" + bytes(50)), Header("webp", 37, 21)),
     ],
 )
@@ -41,8 +50,14 @@ def test_what_is_no_image_or_ends_early_has_none():
             assert read_header(file[:size]) is None
 
 
+STARTS = (
+    *(b"\xff\xd8", b"\xff\xd8\xff", b"BM", b"RIFFxxxxWEBPVP8 ", b"RIFFxxxxWEBPVP8L", b"GIF89a", b"P5 "),
+    *(b"II*\0", b"MM\0*\0\0\0\x08", b"II*\0\x08\0\0\0\2\0"),
+)
+
+
 def test_no_bytes_make_it_fail():
     rng = np.random.default_rng(0)
-    for start in (b"\xff\xd8", b"\xff\xd8\xff", b"BM", b"RIFFxxxxWEBPVP8 ", b"RIFFxxxxWEBPVP8L", b"GIF89a"):
+    for start in STARTS:
         for _ in range(500):
             read_header(start + rng.integers(0, 256, rng.integers(0, 60), np.uint8).tobytes())
