@@ -4,9 +4,9 @@
 
 In one run, taking turns: our Data layer's loader on an LMDB of raw records and on one of JPEGs, as bytes
 (what crosses to a GPU) and as float32 less the mean (what a net on the CPU reads); the bare decoder in as
-many threads; torch's DataLoader over a folder of the same JPEGs; and, where `make oracle` has built it, the
-real Caffe's Data layer. Nothing is timed before the pixels of all agree. The images are drawn: noise
-enlarged, with grain.
+many threads, its images dropped or kept; torch's DataLoader over a folder of the same JPEGs; and, where
+`make oracle` has built it, the real Caffe's Data layer. Nothing is timed before the pixels of all agree. The
+images are drawn: noise enlarged, with grain.
 """
 
 import argparse
@@ -102,15 +102,10 @@ def torchs(folder: Path, workers: int) -> Iterator[Callable]:
 
 
 @contextmanager
-def bare(folder: Path, threads: int) -> Iterator[Callable]:
-    """cv2.imdecode alone, of files that lie in memory; the images are dropped."""
+def bare(folder: Path, threads: int, kept: bool) -> Iterator[Callable]:
+    """cv2.imdecode alone, of files that lie in memory; the images are dropped, or copied into a new batch."""
     files = [np.frombuffer(path.read_bytes(), np.uint8) for path in sorted(folder.iterdir())]
     place = 0
-
-    def decode(piece: list) -> np.ndarray:
-        for file in piece:
-            image = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
-        return image
 
     with ThreadPoolExecutor(threads) as pool:
 
@@ -118,8 +113,16 @@ def bare(folder: Path, threads: int) -> Iterator[Callable]:
             nonlocal place
             some = [files[(place + i) % len(files)] for i in range(BATCH)]
             place += BATCH
-            *_, last = pool.map(decode, [some[i::threads] for i in range(threads)])
-            return last[None]
+            images = np.empty((BATCH if kept else 0, SIDE, SIDE, 3), np.uint8)
+
+            def decode(first: int) -> None:
+                for i in range(first, BATCH, threads):
+                    image = cv2.imdecode(some[i], cv2.IMREAD_UNCHANGED)
+                    if kept:
+                        images[i] = image
+
+            list(pool.map(decode, range(threads)))
+            return images
 
         yield batch
 
@@ -148,7 +151,8 @@ def contestants(folder: Path, kind: str, threads: int) -> dict[str, Contestant]:
         "crnn, float32": partial(ours, folder / kind, False),
     }
     if kind == "jpeg":
-        found["bare decoder"] = partial(bare, folder / "files", threads)
+        found["bare decoder"] = partial(bare, folder / "files", threads, False)
+        found["bare decoder, kept"] = partial(bare, folder / "files", threads, True)
         for workers in (0, 2) if threads > 1 else (0,):
             found[f"DataLoader, {workers} workers"] = partial(torchs, folder / "files", workers)
     if ORACLE.exists():
