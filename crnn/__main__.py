@@ -1,8 +1,8 @@
 """`crnn COMMAND ...` and `python -m crnn COMMAND ...`: finds the command's module in crnn/tools and runs it.
 
-A user's mistake (ValueError, OSError) or a run that diverged (FloatingPointError) is one sentence on stderr
-and exit code 1; CRNN_TRACEBACK=1 shows where it was raised. `crnn --import my_layers COMMAND ...` first
-imports a module of the user's, which registers layers of his own.
+A user's mistake (ValueError, OSError), a run that diverged (FloatingPointError) or too little memory is one
+sentence on stderr and exit code 1; CRNN_TRACEBACK=1 shows where it was raised. `crnn --import my_layers
+COMMAND ...` first imports a module of the user's, which registers layers of his own.
 """
 
 import ast
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left (`crnn ... | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("CRNN_TRACEBACK"):
             raise
         rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
@@ -92,7 +92,7 @@ def said(error: Exception) -> str:
     """The error in a sentence; what the system says of a file begins with the file."""
     if isinstance(error, OSError) and error.errno and error.filename:
         return f"{os.fspath(error.filename)}: {error.strerror}"
-    return str(error)
+    return str(error) or "out of memory"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ array and keeps B; writing adds 2 B. A message holds at most 2 GB less one byte,
 import contextlib
 import math
 import os
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -120,9 +121,14 @@ def parsed(kind: type[Message], data: bytes, path: str, message_type: type[Messa
 
 def write_binary(path: str | os.PathLike, message: Message) -> None:
     """Writes message so that path holds either all of it or what it held before."""
+    write_bytes(path, serialized(path, message))
+
+
+def serialized(path: str | os.PathLike, message: Message) -> bytes:
+    """What write_binary puts in path. Raises ValueError where that is more than a message can hold."""
     if message.ByteSize() > MAX_BYTES:
         raise ValueError(f"{path}: {message.DESCRIPTOR.name} would take more than 2 GB, protobuf's limit")
-    write_bytes(path, message.SerializeToString())
+    return message.SerializeToString()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -133,21 +139,36 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[str]:
-    """Gives a name beside path to write to; then has the disk confirm it and renames it to path."""
+    """Gives a name beside path to write to; then has the disk confirm it and renames it to path.
+
+    Whatever goes wrong, nothing is left beside path; an OSError names it.
+    """
     path = os.fspath(path)
     folder, name = os.path.split(path)
     if not os.path.isdir(folder or "."):
         raise FileNotFoundError(f"{path}: there is no folder {folder}; create it first")
     part = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    with naming(path):
+        try:
+            yield part
+            _sync(part, os.O_RDWR)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(part)
+            raise
+        _sync(folder or ".", os.O_RDONLY)  # the rename itself
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """Around what writes path: an OSError says so, and how much room there is."""
     try:
-        yield part
-        _sync(part, os.O_RDWR)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
-        raise
-    _sync(folder or ".", os.O_RDONLY)  # the rename itself
+        yield
+    except OSError as error:
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+        why = error.strerror or error
+        raise OSError(f"cannot write {os.fspath(path)}: {why} ({free / 1e6:,.0f} MB free)") from error
 
 
 def _sync(path: str, how: int) -> None:

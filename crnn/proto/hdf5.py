@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from crnn.proto import messages as pb
-from crnn.proto.blobs import from_array, replacing, to_array
+from crnn.proto.blobs import from_array, to_array, write_bytes
 
 Blobs = Mapping[str, Mapping[int, np.ndarray]]  # of each layer by name, by their number
 
@@ -41,11 +41,12 @@ def is_hdf5(path: str | os.PathLike) -> bool:
 
 def write_weights(path: str | os.PathLike, data: Blobs, diff: Blobs | None = None) -> None:
     """Writes each layer's blobs, whole or not at all: float32, or float64 where they are."""
-    with replacing(path) as part, h5py().File(part, "w") as file:
+    with _in_memory() as file:
         for name, layers in {"data": data, **({"diff": diff} if diff is not None else {})}.items():
             group = file.create_group(name)
             for layer, blobs in layers.items():
                 _put(group.create_group(layer), blobs)
+        write_bytes(path, _bytes_of(file))
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, dict[int, np.ndarray]]:
@@ -58,13 +59,24 @@ def read_weights(path: str | os.PathLike) -> dict[str, dict[int, np.ndarray]]:
         return dict(_layers(file["data"], path))
 
 
-def write_state(path: str | os.PathLike, state: pb.SolverState) -> None:
-    """Writes a SolverState, whole or not at all."""
-    with replacing(path) as part, h5py().File(part, "w") as file:
+def state_bytes(state: pb.SolverState) -> bytes:
+    """A SolverState as the content of a .solverstate.h5."""
+    with _in_memory() as file:
         for name in ("iter", "current_step"):
             file.create_dataset(name, (1,), np.int32, getattr(state, name))
         _put_string(file, "learned_net", state.learned_net)
         _put(file.create_group("history"), {i: to_array(blob) for i, blob in enumerate(state.history)})
+        return _bytes_of(file)
+
+
+def _in_memory():
+    """A file in memory alone: HDF5 does not get over a disk that fails while it writes."""
+    return h5py().File("in memory", "w", driver="core", backing_store=False)
+
+
+def _bytes_of(file) -> bytes:
+    file.flush()
+    return file.id.get_file_image()
 
 
 def read_state(path: str | os.PathLike) -> pb.SolverState:
@@ -131,7 +143,9 @@ def _put_string(file, name: str, text: str) -> None:
     kind = h5.h5t.C_S1.copy()
     kind.set_size(len(data) + 1)
     kind.set_strpad(h5.h5t.STR_NULLTERM)
-    dataset = h5.h5d.create(file.id, name.encode(), kind, h5.h5s.create(h5.h5s.SCALAR))
+    timeless = h5.h5p.create(h5.h5p.DATASET_CREATE)
+    timeless.set_obj_track_times(False)  # as h5py's own: equal states are equal files
+    dataset = h5.h5d.create(file.id, name.encode(), kind, h5.h5s.create(h5.h5s.SCALAR), timeless)
     dataset.write(h5.h5s.ALL, h5.h5s.ALL, np.array(data, f"S{len(data) + 1}"), kind)
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-from crnn.proto.blobs import write_bytes
+from crnn.proto.blobs import naming, write_bytes
 from crnn.solver.events import Displayed, Event, Output, Scored, Started
 
 
@@ -59,12 +59,14 @@ class Rows:
             "net": net,
             "outputs": {name: _one_or_all([_finite(x) for x in v]) for name, v in values.items()},
         }
-        with open(f"{self.prefix}.jsonl", "a", encoding="utf-8") as log:
+        path = f"{self.prefix}.jsonl"
+        with naming(path), open(path, "a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         columns = {"NumIters": float(event.iter), "Seconds": seconds, "LearningRate": self.lr}
         for name, v in values.items():
             columns |= {f"{name}[{i}]": x for i, x in enumerate(v)} if v[1:] else {name: v[0]}
-        with open(f"{self.prefix}_{phase}{net or ''}.csv", "a", newline="", encoding="utf-8") as table:
+        path = f"{self.prefix}_{phase}{net or ''}.csv"
+        with naming(path), open(path, "a", newline="", encoding="utf-8") as table:
             writer = csv.writer(table, lineterminator="\n")
             if table.tell() == 0:
                 writer.writerow(columns)

@@ -4,6 +4,7 @@ Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState 
 """
 
 import glob
+import hashlib
 import json
 import os
 import re
@@ -16,11 +17,10 @@ from crnn.proto import hdf5, pb
 from crnn.proto.blobs import (
     from_array,
     read_binary,
-    replacing,
+    serialized,
     shape_equals,
     shape_of,
     to_array,
-    write_binary,
     write_bytes,
 )
 from crnn.proto.stored import read_layers
@@ -29,7 +29,7 @@ _PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with 
 
 
 def probe(prefix: str, iteration: int) -> None:
-    """Makes the prefix's folder and proves that files can be written there.
+    """Makes the prefix's folder, proves that files can be written there, and clears what killed runs began.
 
     Raises OSError if they cannot, ValueError if there is no prefix.
     """
@@ -42,10 +42,22 @@ def probe(prefix: str, iteration: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         path.unlink()
+        _clear(path.parent, f"{path.name.rpartition('_iter_')[0]}_iter_")
     except OSError as error:
         raise OSError(
             f"cannot write snapshots to {prefix!r}: {error.strerror}; set snapshot_prefix to a writable place"
         ) from error
+
+
+def _clear(folder: Path, start: str) -> None:
+    """Removes the unfinished files of snapshots whose names begin so and whose process is gone."""
+    unfinished = re.compile(
+        rf"\.{re.escape(start)}\d+\..*\.(?P<pid>\d+)\.part|{re.escape(start)}\d+\.tempfile"
+    )
+    for name in os.listdir(folder):
+        match = unfinished.fullmatch(name)
+        if match and not (match["pid"] and os.path.exists(f"/proc/{match['pid']}")):
+            (folder / name).unlink(missing_ok=True)
 
 
 def save(solver) -> str:
@@ -71,10 +83,10 @@ def save(solver) -> str:
     solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
     state = pb.SolverState(iter=solver.iter, learned_net=model, current_step=solver.current_step)
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
-    with replacing(path) as part:  # the solverstate comes last: where it is, the rest is
-        (hdf5.write_state if in_hdf5 else write_binary)(part, state)
-        sums = {model: weights.sha256(model), path: weights.sha256(part)}
-        write_bytes(f"{stem}.resume.json", json.dumps(_resume(solver, sums), indent=1).encode())
+    data = hdf5.state_bytes(state) if in_hdf5 else serialized(path, state)
+    sums = {model: weights.sha256(model), path: hashlib.sha256(data).hexdigest()}
+    write_bytes(f"{stem}.resume.json", json.dumps(_resume(solver, sums), indent=1).encode())
+    write_bytes(path, data)  # the solverstate comes last: where it is, the rest is
     if solver.param.snapshot_keep:
         _remove_old(solver)
     return path

@@ -316,6 +316,21 @@ def test_the_solverstate_appears_last(logged, monkeypatch):
     assert whole == [f"run_iter_2.{kind}" for kind in ("caffemodel", "resume.json", "solverstate")]
 
 
+def test_what_killed_runs_began_is_cleared(logged):
+    """Their unfinished files, of a process that is gone; not another run's, nor those of a living process."""
+    Path("out").mkdir()
+    gone, alive = 2**22 + 1, os.getpid()  # Linux gives no process the first number
+    kept = {
+        f".other_iter_1.solverstate.{gone}.part",
+        f".run_iter_1.solverstate.{alive}.part",
+        "run_iter_x.tempfile",
+    }
+    for name in (*kept, f".run_iter_1.caffemodel.{gone}.part", "run_iter_3.tempfile"):
+        Path("out", name).touch()
+    Solver(logged(snapshot=2))
+    assert set(os.listdir("out")) == kept
+
+
 def test_the_latest_whole_snapshot(logged):
     solver = Solver(logged(snapshot=2, max_iter=6))
     solver.solve()
