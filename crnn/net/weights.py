@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from crnn.proto import hdf5, pb
-from crnn.proto.blobs import from_array, shape_equals, shape_of, to_array, write_binary
+from crnn.proto.blobs import from_array, shape_equals, shape_of, to_array, write_binary, write_bytes
 from crnn.proto.stored import StoredBlob, read_layers
 from crnn.proto.tensors import layers_of, read_tensors
 
@@ -73,18 +73,43 @@ def copy(net, source, path: str, report: LoadReport) -> None:
 
 def check_sum(path: str) -> None:
     """Raises ValueError where the .resume.json beside path was written with another file of this name."""
-    resume_path = Path(path.removesuffix(".h5")).with_suffix(".resume.json")
-    if not resume_path.exists():
-        return
-    try:
-        wanted = json.loads(resume_path.read_bytes())["sha256"].get(os.path.basename(path))
-    except (ValueError, KeyError):
-        raise ValueError(f"{resume_path} is damaged; remove it to use {path} without a check") from None
+    resume_path, resume = resume_path_of(path), read_resume(path)
+    wanted = resume and resume["sha256"].get(os.path.basename(path))
     if wanted and wanted != sha256(path):
         raise ValueError(
             f"{path} is damaged or of another run: {resume_path} was written with a different one; "
             f"take another snapshot, or remove {resume_path} to use it all the same"
         )
+
+
+def resume_path_of(path: str) -> Path:
+    """The .resume.json beside a snapshot's file."""
+    return Path(path.removesuffix(".h5")).with_suffix(".resume.json")
+
+
+def read_resume(path: str) -> dict | None:
+    """What the .resume.json beside path holds; None where there is none. Raises ValueError if damaged."""
+    resume_path = resume_path_of(path)
+    if not resume_path.exists():
+        return None
+    try:
+        resume = json.loads(resume_path.read_bytes())
+        wanted = resume.pop("seal", None)  # older ones have none
+        if "sha256" in resume and wanted in (None, _seal(resume)):
+            return resume
+    except (ValueError, AttributeError):
+        pass
+    raise ValueError(f"{resume_path} is damaged; remove it to use {path} without a check")
+
+
+def write_resume(path: str, resume: Mapping) -> None:
+    """Writes the .resume.json beside path, with a checksum of its own."""
+    data = json.dumps({**resume, "seal": _seal(resume)}, indent=1)
+    write_bytes(resume_path_of(path), data.encode())
+
+
+def _seal(resume: Mapping) -> str:
+    return hashlib.sha256(json.dumps(resume).encode()).hexdigest()
 
 
 def sha256(path: str) -> str:

@@ -94,6 +94,14 @@ class Ranks:
             table[i] = torch.tensor(row, dtype=torch.float64)
         return self.sum(table).tolist()
 
+    def gather(self, values: Tensor) -> list[Tensor]:
+        """Each process's `values`, of one shape and type in all, on the CPU."""
+        own = values.detach().cpu().contiguous()
+        every = [torch.empty_like(own) for _ in range(self.count)] if self.count > 1 else [own]
+        if self.count > 1:
+            distributed.all_gather(every, own)
+        return every
+
     def copy_statistics(self, net: Net) -> None:
         """Gives all processes rank 0's running sums, as BatchNorm's, which each moves by its own batches."""
         for param in net.params if self.count > 1 else []:

@@ -5,7 +5,6 @@ Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState 
 
 import glob
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
@@ -75,6 +74,7 @@ def save(solver) -> str:
     in_hdf5 = solver.param.snapshot_format == pb.SolverParameter.HDF5
     kind, end, line = ("HDF5", ".h5", 474) if in_hdf5 else ("binary proto", "", 464)
     model, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
+    carried = _carried(solver)
     if solver.ranks.rank > 0:
         return path
     probe(solver.param.snapshot_prefix, solver.iter)
@@ -85,15 +85,26 @@ def save(solver) -> str:
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
     data = hdf5.state_bytes(state) if in_hdf5 else serialized(path, state)
     sums = {model: weights.sha256(model), path: hashlib.sha256(data).hexdigest()}
-    write_bytes(f"{stem}.resume.json", json.dumps(_resume(solver, sums), indent=1).encode())
+    weights.write_resume(path, _resume(solver, carried, sums))
     write_bytes(path, data)  # the solverstate comes last: where it is, the rest is
     if solver.param.snapshot_keep:
         _remove_old(solver)
     return path
 
 
-def _resume(solver, sums: dict[str, str]) -> dict:
-    """What Caffe's files do not hold; `sums`: sha256 by file."""
+def _carried(solver) -> list[list[dict[str, list]]]:
+    """What every process's recurrent layers carry to the next batch: process, net, layer."""
+    nets = [
+        {layer.name: solver.ranks.gather(layer.carried) for layer in recurrent(net)} for net in _nets(solver)
+    ]
+    return [
+        [{name: of_all[rank].tolist() for name, of_all in net.items()} for net in nets]
+        for rank in range(solver.ranks.count)
+    ]
+
+
+def _resume(solver, carried: list[list[dict]], sums: dict[str, str]) -> dict:
+    """What Caffe's files do not hold; `carried`: by process; `sums`: sha256 by file."""
     return {
         "seed": solver.seed,
         "losses": list(solver.losses),
@@ -102,7 +113,8 @@ def _resume(solver, sums: dict[str, str]) -> dict:
             {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
             for net in _nets(solver)
         ],
-        "states": [{layer.name: layer.carried.tolist() for layer in recurrent(net)} for net in _nets(solver)],
+        "states": carried[0],
+        "states_of_other_ranks": carried[1:],
         "sha256": {os.path.basename(file): digest for file, digest in sums.items()},
     }
 
@@ -156,7 +168,9 @@ def restore(solver, path: str) -> str:
             for key, value in places.get(layer.name, {}).items():
                 setattr(layer.loader, key, value)
             layer.loader.seek(layer.loader.position)
-    for net, states in zip(_nets(solver), resume.get("states", []), strict=False):
+    carried = [resume.get("states", []), *resume.get("states_of_other_ranks", [])]
+    own = carried[solver.ranks.rank if solver.ranks.rank < len(carried) else 0]
+    for net, states in zip(_nets(solver), own, strict=False):
         for layer in recurrent(net):
             layer.carried = layer.carried.new_tensor(states[layer.name])
     return path
@@ -201,12 +215,11 @@ def _model_of(state: pb.SolverState, path: str) -> str:
 
 def _read_resume(path: str, model: str) -> dict | None:
     """The .resume.json beside a solverstate, once both files proved to be those it was written with."""
-    resume_path = Path(path.removesuffix(".h5")).with_suffix(".resume.json")
-    if not resume_path.exists():
-        return None
-    for file in (model, path):
-        weights.check_sum(file)
-    return json.loads(resume_path.read_bytes())
+    resume = weights.read_resume(path)
+    if resume:
+        for file in (model, path):
+            weights.check_sum(file)
+    return resume
 
 
 def _check_histories(solver, state: pb.SolverState, path: str) -> list:

@@ -13,6 +13,7 @@ from crnn.proto import pb
 from crnn.solver.events import Note, Scored
 from crnn.solver.solver import Solver
 from crnn.testing import golden
+from tests.solver import sequence
 
 ADAM = {"type": '"Adam"'}
 SAVED = ("run_iter_2.caffemodel", "run_iter_2.resume.json", "run_iter_2.solverstate")
@@ -44,27 +45,8 @@ def test_resumed_equals_unbroken_to_the_bit(logged, seed, kind):
     assert tested[0] == tested[1] and len(tested[0]) == 3
 
 
-SEQUENCE = """
-layer { name: "in" type: "ImageData" top: "x" top: "t" transform_param { scale: 0.004 mirror: true }
-  image_data_param { source: "list.txt" batch_size: 6 new_height: 4 new_width: 4 shuffle: true } }
-layer { name: "one" type: "DummyData" top: "cont"
-  dummy_data_param { shape { dim: 3 dim: 2 } data_filler { value: 1 } } }
-layer { name: "steps" type: "Reshape" bottom: "x" top: "s"
-  reshape_param { shape { dim: 3 dim: 2 dim: -1 } } }
-layer { name: "rnn" type: "LSTM" bottom: "s" bottom: "cont" top: "h"
-  recurrent_param { num_output: 3 weight_filler { type: "xavier" } } }
-layer { name: "fc" type: "InnerProduct" bottom: "h" top: "y"
-  inner_product_param { num_output: 1 axis: 2 weight_filler { type: "xavier" } } }
-layer { name: "t" type: "Reshape" bottom: "t" top: "t_" reshape_param { shape { dim: 3 dim: 2 dim: 1 } } }
-layer { name: "l" type: "EuclideanLoss" bottom: "y" bottom: "t_" top: "l" }
-"""
-
-
 def test_a_shuffled_list_and_a_carried_state_are_resumed(logged):
-    images = sorted(path for path in golden("tools/images").rglob("*.*") if path.is_file())
-    Path("list.txt").write_text("".join(f"{path} {i % 3}\n" for i, path in enumerate(images)))
-    Path("sequence.prototxt").write_text(SEQUENCE)
-    fields = {"net": '"sequence.prototxt"', "snapshot": 3, "max_iter": 6, "base_lr": 0.1}
+    fields = {**sequence.written(), "snapshot": 3, "max_iter": 6}
     unbroken = Solver(logged(**fields))
     unbroken.solve()
     resumed = Solver(logged(**fields))
@@ -234,8 +216,17 @@ def test_a_damaged_resume_file(logged):
     refuses(
         logged,
         state,
-        "run_iter_2.resume.json is damaged; remove it to use out/run_iter_2.caffemodel without a check",
+        "run_iter_2.resume.json is damaged; remove it to use out/run_iter_2.solverstate without a check",
     )
+
+
+@pytest.mark.parametrize(
+    "old, new", [('"seed": 1', '"seed": 3'), ('"position": 8', '"position": 9'), ("losses", "lossfs")]
+)
+def test_a_changed_resume_file(logged, old, new):
+    state, path = saved(logged), Path("out/run_iter_2.resume.json")
+    path.write_text(path.read_text().replace(old, new))
+    refuses(logged, state, "run_iter_2.resume.json is damaged")
 
 
 def test_a_truncated_state(logged):

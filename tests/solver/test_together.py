@@ -21,7 +21,7 @@ from crnn.solver.log import with_loss
 from crnn.solver.ranks import loaders
 from crnn.solver.solver import Solver
 from crnn.testing import ROOT
-from tests.solver import together
+from tests.solver import sequence, together
 
 SCRIPT = together.__file__
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -95,6 +95,17 @@ def test_two_with_a_batch_are_one_with_twice_the_batch(logged):
     for ours, theirs in zip(two, blobs_of("out/run_iter_6"), strict=True):
         assert ours.tobytes() == theirs.tobytes()
     assert scores_in(resumed) == scores_in(log)[-len(scores_in(resumed)) :] != []
+
+
+def test_each_ones_carried_state_is_resumed(logged):
+    fields = {**sequence.written(), "snapshot": 3, "max_iter": 6, "display": 1}
+    run("-m", "crnn", "train", "-solver", logged(**fields))
+    unbroken, resume = blobs_of("out/run_iter_6"), json.loads(Path("out/run_iter_3.resume.json").read_text())
+    assert resume["states"] != resume["states_of_other_ranks"][0]
+    Path("out/run_iter_6.caffemodel").unlink()
+    run("-m", "crnn", "train", "-solver", "solver.prototxt", "-snapshot", "out/run_iter_3.solverstate")
+    for ours, theirs in zip(unbroken, blobs_of("out/run_iter_6"), strict=True):
+        assert ours.tobytes() == theirs.tobytes()
 
 
 @pytest.fixture(scope="module")
