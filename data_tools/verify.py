@@ -4,6 +4,11 @@ Reads every record and checks: the file's size and pages, that as many records a
 their keys, that they decode and have no negative label; and, where crnn's converters wrote it, each record's
 checksum, and number, labels, shape and mean against the manifest. Exit code 1 if anything is wrong.
 
+
+Reads every record and checks: the file's size and, with lmdb 3.0 or newer, its pages; that the records decode
+and have no negative label; and, where crnn's converters wrote it, each record's checksum, and number, labels,
+shape and mean against the manifest. Exit code 1 if anything is wrong.
+
   crnn data verify data/ilsvrc2012/train_lmdb
 """
 
@@ -20,6 +25,7 @@ from crnn.data import checksums
 from crnn.data.checksums import checksum, read_checksums
 from crnn.data.databases import open_database
 from crnn.data.datum import decode, parse
+from crnn.data.lmdb_reader import LmdbReader
 from crnn.data_tools._convert import run
 from crnn.data_tools._images import VOID
 from crnn.data_tools._manifest import Tally, digest, read_manifest
@@ -33,6 +39,8 @@ SHOWN = 20  # problems said one by one
 def verify(path, decoded: bool = True, workers: int | None = None) -> list[str]:
     """What is wrong with a database, a sentence each. Raises OSError as open_database does."""
     reader, sums, manifest = open_database(path), read_checksums(path), read_manifest(path) or {}
+    if isinstance(reader, LmdbReader) and (found := _pages(path)):
+        return found
     problems, tally = [], Tally(summed=False)
     if not len(reader):
         problems.append("it holds no records")
@@ -66,6 +74,19 @@ class _Keys:
                 self.problems.append(f"record {key!r} comes after {self.last!r}: its pages are out of order")
             self.count, self.last = self.count + 1, key
             yield key, value
+
+
+def _pages(path) -> list[str]:
+    """What is wrong with an LMDB's pages, read as bytes: LMDB believes them, and may end the process."""
+    try:
+        from lmdb.verify import VerifyError
+        from lmdb.verify import verify as damage
+    except ImportError:  # lmdb before 3.0
+        return []
+    try:
+        return [f"its pages are damaged: {problem}; copy or convert it again" for problem in damage(path)]
+    except VerifyError as error:
+        raise OSError(f"{path} is damaged ({error}): copy or convert it again") from None
 
 
 class _Check:

@@ -49,6 +49,16 @@ def test_a_good_database(database, crnn):
     assert result.stdout == f"{database}: 60 records are good (checksums, labels and shapes)\n"
 
 
+@pytest.mark.skipif(int(lmdb.__version__.split(".")[0]) < 3, reason="needs lmdb 3.0, which checks pages")
+def test_damaged_pages_are_found_before_lmdb_believes_them(database, crnn):
+    with open(database / "data.mdb", "r+b") as file:
+        for page in range(2, len(file.read()) // 4096):
+            file.seek(4096 * page + 16)  # behind a page's header: where its records are
+            file.write(b"\xfe" * 100)
+    result = crnn("data", "verify", database)
+    assert result.returncode == 1 and "its pages are damaged: " in result.stdout
+
+
 def test_one_flipped_bit(database, crnn):
     value = LmdbReader(database).read(7)
     data = (database / "data.mdb").read_bytes()
