@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left (`crnn ... | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
-        if os.environ.get("CRNN_TRACEBACK"):
+    except (ValueError, OSError, FloatingPointError, MemoryError, RuntimeError) as error:
+        if os.environ.get("CRNN_TRACEBACK") or (isinstance(error, RuntimeError) and not ran_out(error)):
             raise
         rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ""
         print(f"crnn {argv[0]}{rank}: {said(error)}", file=sys.stderr)
@@ -92,7 +92,17 @@ def said(error: Exception) -> str:
     """The error in a sentence; what the system says of a file begins with the file."""
     if isinstance(error, OSError) and error.errno and error.filename:
         return f"{os.fspath(error.filename)}: {error.strerror}"
-    return str(error) or "out of memory"
+    if ran_out(error):
+        return f"out of memory: {error}".splitlines()[0].removesuffix(": ")
+    return str(error)
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that memory ran out, of the processor or, in torch's words, of a GPU."""
+    torchs = isinstance(error, RuntimeError) and (
+        "allocate memory" in str(error) or "out of memory" in str(error)
+    )
+    return torchs or isinstance(error, MemoryError)
 
 
 if __name__ == "__main__":

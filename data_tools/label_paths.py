@@ -10,6 +10,7 @@ first --known records: the coarse-labelled data of Guo 2018, section 4.2.
 """
 
 import argparse
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +47,13 @@ def answered(path: Path, known: int) -> dict[str, int]:
 
     Raises ValueError where the file holds no answers of `crnn test --tree`.
     """
-    with np.load(path, allow_pickle=False) as file:
-        if "answers" not in file:
-            raise ValueError(
-                f"{path} holds no label paths: make it by crnn test --all --tree TREE --save {path}"
-            )
-        keys, labels = file["keys"].tolist(), file["answers"].tolist()
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys, labels = file["keys"].tolist(), file["answers"].tolist()
+    except (KeyError, TypeError, zipfile.BadZipFile):  # an .npz of others, an .npy, a part of a file
+        raise ValueError(
+            f"{path} holds no label paths: make it by crnn test --all --tree TREE --save {path}"
+        ) from None
     if not 0 <= known <= len(keys):
         raise ValueError(f"--known takes 0 to {len(keys):,}, the records of {path}; got {known:,}")
     return dict(zip(keys[known:], labels[known:], strict=True))

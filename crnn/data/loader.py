@@ -230,7 +230,12 @@ class _Worker:
         self._room = threading.Semaphore(ahead)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, args=(iterator,), name="crnn-prefetch", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise OSError(
+                f"the thread that reads ahead: {error}; allow more processes (ulimit -u)"
+            ) from error
 
     def next(self):
         item = self._done.get()

@@ -1,6 +1,7 @@
 """What a layer is, and the one table of layer types."""
 
 import difflib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,7 @@ from crnn.proto.forks import LAYERS
 from .fillers import fill
 
 Shape = tuple[int, ...]
+MAX_VALUES = 1 << 40  # of a blob
 
 TYPES: dict[str, type["Layer"]] = {}
 
@@ -104,6 +106,7 @@ class Layer(nn.Module):
 
     def add_blob(self, shape: Shape, filler=None, learnable: bool = True) -> None:
         """Appends a float32 blob filled by `filler` (a FillerParameter; None: zeros)."""
+        check_size(shape)
         blob = torch.zeros(shape)
         if filler is not None:
             fill(blob, filler)
@@ -124,6 +127,12 @@ def check_count(what: str, count: int, limits: tuple[int, int | None]) -> None:
         some = f"at least {least}" if most is None else f"{least} to {most}"
         wanted = str(least) if least == most else some
         raise ValueError(f"takes {wanted} {what}{'s' if wanted != '1' else ''}, got {count}")
+
+
+def check_size(shape: Shape) -> None:
+    """Raises ValueError for a blob that no machine holds; torch's own error is no user's, or none comes."""
+    if math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"a blob of shape {list(shape)} would hold more than 2^40 values")
 
 
 def check_axes(shape: Shape, count: int) -> None:

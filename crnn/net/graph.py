@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crnn.layers import Layer, Shape, build, find
-from crnn.layers.base import check_count
+from crnn.layers.base import check_count, check_size
 from crnn.proto import pb
 
 from .params import Param, Sharing
@@ -176,6 +176,8 @@ class _Builder:
     def construct(self, index: int, param, shapes: list[Shape]) -> Layer | None:
         try:
             layer = build(param, shapes)
+            for shape in layer.top_shapes:
+                check_size(shape)
             self.check_name(index, layer)
             self.sharing.add(layer, param)
         except (ValueError, OSError) as error:

@@ -1,6 +1,7 @@
 """A torch model's state dict as the blobs of a net whose layers have the names of the model's modules."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from os import fspath
 
@@ -33,8 +34,11 @@ def read(path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{name} is no whole .safetensors file: {error}") from None
     if name.endswith(".npz"):
-        with np.load(name, allow_pickle=False) as file:
-            return {key: torch.from_numpy(file[key]) for key in file.files}
+        try:
+            with np.load(name, allow_pickle=False) as file:
+                return {key: torch.from_numpy(file[key]) for key in file.files}
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{name} is no whole .npz file: {error}") from None
     try:
         state = torch.load(name, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -19,6 +19,7 @@ from crnn.proto.blobs import from_array, to_array, write_bytes
 Blobs = Mapping[str, Mapping[int, np.ndarray]]  # of each layer by name, by their number
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
+_MOST = 1032  # bytes that one byte of a file can stand for: deflate's limit
 
 
 def h5py():
@@ -127,6 +128,8 @@ def _blobs(sets: Mapping, path) -> dict[int, np.ndarray]:
     for name, item in sets.items():
         if not name.isdecimal() or item.dtype.kind not in "fiu":
             raise ValueError(f"{path}: {name!r} among the blobs is no numbered data set of numbers")
+        if item.nbytes > _MOST * os.path.getsize(path):
+            raise ValueError(f"{path}: blob {name} claims {item.nbytes:,} bytes, more than the file can hold")
         blobs[int(name)] = np.asarray(item, np.float64 if item.dtype == np.float64 else np.float32)
     return blobs
 

@@ -169,6 +169,17 @@ loader.next()
     assert (result.returncode, result.stderr) == (0, "")
 
 
+def test_a_thread_that_cannot_start_is_the_systems_refusal(loader, monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(
+        OSError, match=r"ahead: can't start new thread; allow more processes \(ulimit"
+    ):
+        loader().next()
+
+
 def test_copies_go_on_from_the_same_position(loader):
     one = loader()
     one.next()

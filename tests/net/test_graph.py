@@ -112,6 +112,16 @@ def test_a_problem_of_one_layer(layer, problem):
     assert found.startswith("<text>:2:")
 
 
+@pytest.mark.parametrize("dim", [1 << 21, 1 << 31, 1 << 32])
+def test_a_blob_that_no_machine_holds(dim):
+    (problem,) = problems(source(dims=f"dim: {dim} dim: {dim}"))
+    assert problem.endswith(f"a blob of shape [{dim}, {dim}] would hold more than 2^40 values")
+    inner = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" '
+    outputs = f"inner_product_param {{ num_output: {1 << 21} }} }}"
+    (problem,) = problems(source(dims="dim: 1 dim: 2097152") + inner + outputs)
+    assert "would hold more than 2^40 values" in problem
+
+
 def test_a_blob_of_a_layer_that_the_phase_leaves_out():
     text = source() + (
         'layer { name: "y" type: "Input" include { phase: TEST } top: "label" }\n'

@@ -89,6 +89,14 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         torch_weights.read(tmp_path / "model.pth")
 
 
+def test_a_part_of_an_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", weight=np.ones(99))
+    whole = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "x.npz").write_bytes(whole[:-40])
+    with pytest.raises(ValueError, match=r"x\.npz is no whole \.npz file"):
+        torch_weights.read(tmp_path / "x.npz")
+
+
 def test_resnet_18_has_torchvisions_parameters():
     """11,689,512 (torchvision's model card), and 512 features at any size of image."""
     net = Net(RESNET, phase="TEST")

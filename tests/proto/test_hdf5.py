@@ -133,3 +133,14 @@ def test_a_history_with_a_gap(tmp_path):
         file.move("history/1", "history/2")
     with pytest.raises(ValueError, match=r"the history has blobs \[0, 2\], not 0 to 1"):
         hdf5.read_state(tmp_path / "s.h5")
+
+
+def test_a_blob_that_claims_more_than_its_file_can_hold(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_group("data").create_group("fc").create_dataset(
+            "0", (1 << 20, 1 << 20), "f4", chunks=True
+        )
+    with pytest.raises(
+        ValueError, match=r"w\.h5: blob 0 claims 4,398,046,511,104 bytes, more than the file can"
+    ):
+        hdf5.read_weights(tmp_path / "w.h5")

@@ -1,5 +1,6 @@
 """The `crnn` command itself: layers of the user's own by --import."""
 
+import re
 import sys
 
 import pytest
@@ -62,3 +63,32 @@ def test_without_it_the_error_says_how(folder, capsys):
 def test_an_import_that_cannot_be(folder, argv, message, capsys):
     assert main(argv) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (MemoryError(), "out of memory"),
+        (
+            RuntimeError("can't allocate memory: 8 bytes\nat x"),
+            "out of memory: can't allocate memory: 8 bytes",
+        ),
+        (RuntimeError("CUDA out of memory. Wanted 2 GiB"), "out of memory: CUDA out of memory. Wanted 2 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(monkeypatch, capsys, error, said):
+    def main_of_the_command(argv):
+        raise error
+
+    monkeypatch.setattr("crnn.tools.doctor.main", main_of_the_command)
+    assert main(["doctor"]) == 1
+    assert re.fullmatch(f"crnn doctor: {said}\n", capsys.readouterr().err)
+
+
+def test_a_mistake_of_ours_is_no_sentence(monkeypatch):
+    def main_of_the_command(argv):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("crnn.tools.doctor.main", main_of_the_command)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        main(["doctor"])
