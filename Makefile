@@ -7,6 +7,7 @@
 # make opencv-oracle                         our nets and weights through OpenCV 4's Caffe importer
 # make docs    build/docs/index.html          make package dist/: source and wheels, each installed and used
 # make cuda    the CUDA kernels (nvcc, no GPU) and their registers   make sanitize  kernels under ASan and UBSan
+# make faults  kills, failing disks, damaged and hostile files, in an hour    make soak  10,000 iterations, watched
 # make abi TORCH=2.10.0                       the built wheel under another torch
 # make emulate BOCHS=FOLDER                   the CPU kernels by AVX512's and AMX's own instructions, in Bochs
 #
@@ -17,9 +18,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*.cpp csrc/*/*)
-LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/*/emulator/,*.h *.cpp))
+LAID_OUT := $(wildcard $(addprefix csrc/,*.cpp */*.h */*.cpp */*.cu */*.cuh) $(addprefix tests/*/emulator/,*.h *.cpp) tests/faults/calls.c)
 
-.PHONY: build demo test lint format bench gpu docs package cuda sanitize emulate fuzz abi oracle parity opencv-oracle pycaffe-tests proto clean
+.PHONY: build demo test lint format bench gpu docs package cuda sanitize emulate fuzz faults soak abi oracle parity opencv-oracle pycaffe-tests proto clean
 
 build: $(VENV)/.built
 
@@ -110,6 +111,12 @@ sanitize: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(PIP) install -q -c constraints.txt atheris
 	$(BIN)/python tests/fuzz/fuzz.py --write
+
+faults: $(VENV)/.dev
+	$(BIN)/python -m tests.faults --fresh --write tests/faults/README.md
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.soak --write tests/faults/README.md
 
 emulate: $(VENV)/.dev
 	$(BIN)/python tests/cpu/bochs/emulate.py --bochs $(BOCHS) --write tests/cpu/bochs/README.md

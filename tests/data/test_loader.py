@@ -174,9 +174,7 @@ def test_a_thread_that_cannot_start_is_the_systems_refusal(loader, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(
-        OSError, match=r"ahead: can't start new thread; allow more processes \(ulimit"
-    ):
+    with pytest.raises(OSError, match=r"ahead: can't start new thread; allow more processes \(ulimit"):
         loader().next()
 
 
