@@ -97,8 +97,9 @@ def test_two_with_a_batch_are_one_with_twice_the_batch(logged):
     assert scores_in(resumed) == scores_in(log)[-len(scores_in(resumed)) :] != []
 
 
-def test_each_ones_carried_state_is_resumed(logged):
-    fields = {**sequence.written(), "snapshot": 3, "max_iter": 6, "display": 1}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_each_ones_carried_state_is_resumed(logged, precision):
+    fields = {**sequence.written(), "snapshot": 3, "max_iter": 6, "precision": f'"{precision}"'}
     run("-m", "crnn", "train", "-solver", logged(**fields))
     unbroken, resume = blobs_of("out/run_iter_6"), json.loads(Path("out/run_iter_3.resume.json").read_text())
     assert resume["states"] != resume["states_of_other_ranks"][0]
