@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../core/lrn.h"
+#include "../core/text.h"
 #include "pass.h"
 #include "processor.h"
 
@@ -84,7 +85,7 @@ void run(
 }
 
 Tensor lrn_cpu(
-    const Tensor& x, int64_t size, double alpha, double beta, double k, bool within, std::string variant) {
+    const Tensor& x, int64_t size, double alpha, double beta, double k, bool within, Text variant) {
   const LrnInputs in{size, alpha, beta, k, within};
   const LrnShape q = check_lrn(x, in);
   Tensor y = torch::stable::empty_like(x);
@@ -96,7 +97,7 @@ Tensor lrn_cpu(
 }
 
 Tensor lrn_backward_cpu(const Tensor& dy, const Tensor& x, int64_t size, double alpha, double beta, double k,
-    bool within, std::string variant) {
+    bool within, Text variant) {
   const LrnInputs in{size, alpha, beta, k, within};
   const LrnShape q = check_lrn_backward(dy, x, in);
   Tensor dx = torch::stable::empty_like(x);

@@ -131,8 +131,8 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
 }  // namespace
 
 std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh, const OptionalTensor& cell_params,
-    const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, std::string cell,
-    std::string variant) {
+    const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, Text cell,
+    Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(z, in);
   check_rows(z, q.gates * q.D, "z");
@@ -148,8 +148,7 @@ namespace {
 
 std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const Tensor& whh,
     const OptionalTensor& cell_params, const OptionalTensor& initial, const OptionalTensor& cont,
-    const Tensor& state, const Tensor& saved, std::vector<int64_t> plan, std::string cell,
-    std::string variant) {
+    const Tensor& state, const Tensor& saved, std::vector<int64_t> plan, Text cell, Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
   check_rows(dstate, q.D, "dstate");

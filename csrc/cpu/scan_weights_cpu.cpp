@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../core/scan.h"
+#include "../core/text.h"
 #include "tile_choice.h"
 
 namespace crnn {
@@ -92,7 +93,7 @@ const S* optional_data(const OptionalTensor& t) {
 
 Tensor scan_weights_backward_cpu(const Tensor& dz, const Tensor& whh, const OptionalTensor& cell_params,
     const OptionalTensor& initial, const OptionalTensor& cont, const Tensor& state, const Tensor& saved,
-    std::vector<int64_t> plan, std::string cell, std::string variant) {
+    std::vector<int64_t> plan, Text cell, Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
   check_rows(dz, q.gates * q.D, "dz");

@@ -41,7 +41,7 @@ void sum_directions(const ScanShape& q, double scale, const S* h, S* y) {
 
 std::tuple<Tensor, Tensor, Tensor> spatial_scan_cpu(const Tensor& x, const OptionalTensor& w_ih,
     const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
-    std::vector<int64_t> plan, std::string cell, std::string combine, std::string variant) {
+    std::vector<int64_t> plan, Text cell, Text combine, Text variant) {
   const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, plan, cell};
   const ScanShape q = check_spatial_scan({x, w_ih, bias, combine}, in);
   STD_TORCH_CHECK(!w_ih, "crnn::spatial_scan on cpu: it sums directions, and projects on cuda alone");

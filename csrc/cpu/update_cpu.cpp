@@ -6,6 +6,7 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
+#include "../core/text.h"
 #include "../core/update.h"
 #include "pass.h"
 #include "processor.h"
@@ -48,9 +49,8 @@ void run(UpdateInputs& in, const std::string& variant) {
   });
 }
 
-void update_cpu(std::vector<Tensor> blobs, std::vector<Tensor> grads, std::vector<Tensor> history,
-    std::string rule, std::vector<double> numbers, double rate, double decay, bool l1, double scale,
-    std::string variant) {
+void update_cpu(std::vector<Tensor> blobs, std::vector<Tensor> grads, std::vector<Tensor> history, Text rule,
+    std::vector<double> numbers, double rate, double decay, bool l1, double scale, Text variant) {
   UpdateInputs in{std::move(blobs), std::move(grads), std::move(history), std::move(rule), std::move(numbers),
       rate, decay, l1, scale};
   check_update(in);

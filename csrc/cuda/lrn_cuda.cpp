@@ -39,7 +39,7 @@ const LrnVariant& choose(const std::string& name, const LrnCall& c) {
 }  // namespace
 
 Tensor lrn_cuda(
-    const Tensor& x, int64_t size, double alpha, double beta, double k, bool within, std::string variant) {
+    const Tensor& x, int64_t size, double alpha, double beta, double k, bool within, Text variant) {
   const LrnInputs in{size, alpha, beta, k, within};
   const LrnShape q = check_lrn(x, in);
   const OnDevice on(x);
@@ -51,7 +51,7 @@ Tensor lrn_cuda(
 }
 
 Tensor lrn_backward_cuda(const Tensor& dy, const Tensor& x, int64_t size, double alpha, double beta, double k,
-    bool within, std::string variant) {
+    bool within, Text variant) {
   using torch::headeronly::ScalarType;
   const LrnInputs in{size, alpha, beta, k, within};
   const LrnShape q = check_lrn_backward(dy, x, in);

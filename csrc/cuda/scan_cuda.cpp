@@ -37,8 +37,8 @@ Tensor bytes(const Tensor& like, int64_t count) {
 }  // namespace
 
 std::tuple<Tensor, Tensor> scan_cuda(const Tensor& z, const Tensor& whh, const OptionalTensor& cell_params,
-    const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, std::string cell,
-    std::string variant) {
+    const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, Text cell,
+    Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(z, in);
   check_rows(z, q.gates * q.D, "z");
@@ -60,8 +60,7 @@ std::tuple<Tensor, Tensor> scan_cuda(const Tensor& z, const Tensor& whh, const O
 
 std::tuple<Tensor, Tensor, Tensor> scan_backward_cuda(const Tensor& dstate, const Tensor& whh,
     const OptionalTensor& cell_params, const OptionalTensor& initial, const OptionalTensor& cont,
-    const Tensor& state, const Tensor& saved, std::vector<int64_t> plan, std::string cell,
-    std::string variant) {
+    const Tensor& state, const Tensor& saved, std::vector<int64_t> plan, Text cell, Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
   check_rows(dstate, q.D, "dstate");

@@ -41,7 +41,7 @@ const char* misfit(const SpatialProblem& q, const DeviceInfo& device) {
 
 std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const OptionalTensor& w_ih,
     const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
-    std::vector<int64_t> plan, std::string cell, std::string combine, std::string variant) {
+    std::vector<int64_t> plan, Text cell, Text combine, Text variant) {
   const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell)};
   ScanShape s = check_spatial_scan({x, w_ih, bias, combine}, in);
   STD_TORCH_CHECK(variant.empty() || variant == "resident", "crnn::spatial_scan: unknown variant '", variant,

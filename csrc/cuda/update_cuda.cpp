@@ -26,9 +26,8 @@ UpdateBlob blob_of(const UpdateInputs& in, size_t i) {
 
 }  // namespace
 
-void update_cuda(std::vector<Tensor> blobs, std::vector<Tensor> grads, std::vector<Tensor> history,
-    std::string rule, std::vector<double> numbers, double rate, double decay, bool l1, double scale,
-    std::string variant) {
+void update_cuda(std::vector<Tensor> blobs, std::vector<Tensor> grads, std::vector<Tensor> history, Text rule,
+    std::vector<double> numbers, double rate, double decay, bool l1, double scale, Text variant) {
   const UpdateInputs in{std::move(blobs), std::move(grads), std::move(history), std::move(rule),
       std::move(numbers), rate, decay, l1, scale};
   check_update(in);
