@@ -52,14 +52,17 @@ class Store(DatabaseWriter):
         self._sums: list[int] = []  # of records not yet committed
         self._said = 0  # remarks that the journal has
         self._left: list[int] = []  # checksums of the records that are there
+        self._files: list[BinaryIO] = []  # checksums and journal
         self._thread = ThreadPoolExecutor(1, "crnn-database")
         self._writing: Future | None = None
 
     def __enter__(self) -> "Store":
         super().__enter__()
         try:
-            self._crc = open(os.path.join(self.partial, checksums.NAME), "ab", buffering=0)
-            self._journal = open(os.path.join(self.partial, JOURNAL), "ab", buffering=0)
+            with self._errors():
+                for name in (checksums.NAME, JOURNAL):
+                    self._files.append(open(os.path.join(self.partial, name), "ab", buffering=0))
+            self._crc, self._journal = self._files
             if self.records:
                 self._drop_unacknowledged()
             else:
@@ -76,8 +79,8 @@ class Store(DatabaseWriter):
             self._thread.shutdown()
             super().__exit__(kind, error, trace)
         finally:
-            self._crc.close()
-            self._journal.close()
+            for file in self._files:
+                file.close()
 
     def _keeps(self, error: BaseException) -> bool:
         return not isinstance(error, ValueError)

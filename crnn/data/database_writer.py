@@ -61,7 +61,8 @@ class DatabaseWriter:
     def __enter__(self):
         if os.path.lexists(self.path):
             raise FileExistsError(f"{self.path} exists: remove it or write to another folder")
-        os.makedirs(self.partial, exist_ok=True)
+        with self._errors():
+            os.makedirs(self.partial, exist_ok=True)
         self._folder = os.open(self.partial, os.O_RDONLY)
         try:
             self._claim()
@@ -130,11 +131,12 @@ class DatabaseWriter:
 
     def _publish(self) -> None:
         """Gives the whole database its name; both folders' entries reach the disk."""
-        os.fsync(self._folder)
-        os.rename(self.partial, self.path)
-        parent = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
-        os.fsync(parent)
-        os.close(parent)
+        with self._errors():
+            os.fsync(self._folder)
+            os.rename(self.partial, self.path)
+            parent = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+            os.fsync(parent)
+            os.close(parent)
 
     @contextlib.contextmanager
     def _errors(self):

@@ -41,22 +41,21 @@ def probe(prefix: str, iteration: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         path.unlink()
-        _clear(path.parent, f"{path.name.rpartition('_iter_')[0]}_iter_")
+        _clear(path.parent, path.name.rpartition("_iter_")[0])
     except OSError as error:
         raise OSError(
             f"cannot write snapshots to {prefix!r}: {error.strerror}; set snapshot_prefix to a writable place"
         ) from error
 
 
-def _clear(folder: Path, start: str) -> None:
-    """Removes the unfinished files of snapshots whose names begin so and whose process is gone."""
-    unfinished = re.compile(
-        rf"\.{re.escape(start)}\d+\..*\.(?P<pid>\d+)\.part|{re.escape(start)}\d+\.tempfile"
-    )
-    for name in os.listdir(folder):
-        match = unfinished.fullmatch(name)
+def _clear(folder: Path, name: str) -> None:
+    """Removes the unfinished files of runs whose prefix is folder/name and whose process is gone."""
+    name = re.escape(name)
+    unfinished = re.compile(rf"\.{name}.*\.(?P<pid>\d+)\.part|{name}_iter_\d+\.tempfile")
+    for file in os.listdir(folder):
+        match = unfinished.fullmatch(file)
         if match and not (match["pid"] and os.path.exists(f"/proc/{match['pid']}")):
-            (folder / name).unlink(missing_ok=True)
+            (folder / file).unlink(missing_ok=True)
 
 
 def save(solver) -> str:

@@ -316,7 +316,8 @@ def test_what_killed_runs_began_is_cleared(logged):
         f".run_iter_1.solverstate.{alive}.part",
         "run_iter_x.tempfile",
     }
-    for name in (*kept, f".run_iter_1.caffemodel.{gone}.part", "run_iter_3.tempfile"):
+    cleared = (f".run_iter_1.caffemodel.{gone}.part", f".run_train.csv.{gone}.part", "run_iter_3.tempfile")
+    for name in (*kept, *cleared):
         Path("out", name).touch()
     Solver(logged(snapshot=2))
     assert set(os.listdir("out")) == kept
