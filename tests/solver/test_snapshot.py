@@ -107,10 +107,12 @@ def test_a_snapshot_without_resume_file_is_caffes(logged):
     solver.step(2)
     solver.snapshot()
     Path("out/run_iter_2.resume.json").unlink()
-    other = Solver(logged())
+    notes = []
+    other = Solver(logged(), [lambda event: notes.append(event.text) if isinstance(event, Note) else None])
     other.restore("out/run_iter_2.solverstate")
     assert_equal_bits(other, solver)
     assert other.net.layer("data").loader.position == 0
+    assert notes[-1].endswith("run_iter_2.solverstate has no .resume.json beside it: the data begin anew")
 
 
 def saved(logged, **fields):
