@@ -379,20 +379,18 @@ def hostile_binaries(trial: Trial) -> Iterator[Result]:
 
 
 def _raising(error: BaseException, at: int) -> Callable[[], int]:
-    """The work of a training whose prefetch thread meets an error at the at-th record that it decodes."""
+    """The work of a training whose thread that reads ahead meets an error at its at-th batch."""
 
     def work() -> int:
-        from crnn.data import records
+        from crnn.data.loader import _Worker
 
-        decode, seen = records.decode, []
+        whole = _Worker._run
 
-        def failing(*words):
-            seen.append(words)
-            if len(seen) > at:
-                raise error
-            return decode(*words)
+        def until(batches):
+            yield from islice(batches, at)
+            raise error
 
-        records.decode = failing
+        _Worker._run = lambda worker, batches: whole(worker, until(batches))
         return crnn("train", "-solver", "solver.prototxt")()
 
     return work
@@ -408,14 +406,14 @@ def _without_threads() -> int:
     return crnn("train", "-solver", "solver.prototxt")()
 
 
-@fault("the thread that reads ahead dies, at a random record, or cannot start", 50)
+@fault("the thread that reads ahead dies, at a random batch, or cannot start", 50)
 def reader_death(trial: Trial) -> Iterator[Result]:
     kinds = [ValueError("a bad record"), OSError(5, "Input/output error"), MemoryError(), SystemExit(3), None]
     for number in range(trial.times):
         folder = training.prepare(trial.folder / "reader")
         training.training(folder, "binary", training.LENGTH)
         error = kinds[number % len(kinds)]
-        ended = run(folder, _raising(error, trial.rng.randint(1, 60)) if error else _without_threads)
+        ended = run(folder, _raising(error, trial.rng.randint(0, 20)) if error else _without_threads)
         good = ended.code != 0 and (ended.refused or isinstance(error, SystemExit))
         yield judged(good, f"{error!r}: exit code {ended.code}: {ended.said[-600:]}")
 
