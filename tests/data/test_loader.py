@@ -16,40 +16,10 @@ import pytest
 
 from crnn.data import pieces
 from crnn.data.datum import encode, encode_file
-from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data.loader import BatchLoader
 from crnn.data.records import Records
 from crnn.proto import pb
-
-CROPPED = pb.TransformationParameter(crop_size=3, mirror=True)
-PLAIN = pb.TransformationParameter()
-
-
-def write(path, values) -> None:
-    with LmdbWriter(path) as db:
-        for i, value in enumerate(values):
-            db.put(b"%08d_x" % i, value)
-
-
-@pytest.fixture
-def source(tmp_path):
-    """Ten records [2, 5, 6] whose label is their number."""
-    images = np.random.default_rng(0).integers(0, 256, (10, 2, 5, 6), np.uint8)
-    write(tmp_path / "db", [encode(image, i) for i, image in enumerate(images)])
-    return tmp_path / "db"
-
-
-@pytest.fixture
-def loader(source):
-    made = []
-
-    def make(batch_size=4, transform=CROPPED, phase=pb.TRAIN, seed=1, path=source, **rest):
-        made.append(BatchLoader(path, batch_size, transform, phase, seed=seed, **rest))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
+from tests.data.ten_records import PLAIN, write
 
 
 def labels(loader, batches) -> list[int]:
@@ -391,40 +361,3 @@ def test_a_record_without_a_map_is_named(loader, maps):
     one = loader(transform=PLAIN, label_source=maps(4))
     with pytest.raises(ValueError, match="maps: there is no record b'00000004_x'; convert images and maps"):
         one.records(3, 2)
-
-
-@pytest.mark.parametrize("position", [0, 12])
-def test_processes_split_what_would_be_one_batch(loader, position):
-    """Records, crops and mirrors; also over the end of the database and from any position."""
-    one, two = loader(batch_size=6, seed=5), [loader(batch_size=2, seed=5) for _ in range(3)]
-    one.seek(position)
-    for rank, part in enumerate(two):
-        part.split(rank, 3)
-        part.seek(position)
-    for _ in range(4):
-        data, label = one.next()
-        for rank, part in enumerate(two):
-            own_data, own_label = part.next()
-            np.testing.assert_array_equal(own_label, label[rank::3])
-            np.testing.assert_array_equal(own_data, data[rank::3])
-            assert part.position == one.position
-
-
-def test_processes_are_dealt_whole_batches(loader):
-    one, two = loader(seed=5), [loader(seed=5) for _ in range(2)]
-    for rank, part in enumerate(two):
-        part.deal(rank, 2)
-    for turn in range(6):
-        for wanted, own in zip(one.next(), two[turn % 2].next(), strict=True):
-            np.testing.assert_array_equal(own, wanted)
-
-
-def test_ten_views_are_split_too(loader):
-    views = pb.TransformationParameter(crop_size=3, train_views=10)
-    one, two = loader(6, views, seed=5), [loader(3, views, seed=5) for _ in range(2)]
-    for rank, part in enumerate(two):
-        part.split(rank, 2)
-    for _ in range(5):
-        data, _ = one.next()
-        for rank, part in enumerate(two):
-            np.testing.assert_array_equal(part.next()[0], data[rank::2])
