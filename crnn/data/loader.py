@@ -178,7 +178,8 @@ def _batches(source: Records, transformer, batch_size, seed, skip: int, position
     # train_views: every image starts with a view drawn for it and goes one further in each pass, so that ten
     # passes give all its views and a batch holds all kinds.
     first = np.random.default_rng(seed).integers(VIEWS, size=len(source)) if transformer.views else None
-    with Pieces(int(np.prod(source.shape))) as pieces:
+    # Raw records are cut in less time than threads take to hand each other the interpreter's lock.
+    with Pieces(0 if source.frame else int(np.prod(source.shape))) as pieces:
         while True:
             count, start, ours = share.drawn_as(batch_size, position)
             turns = None
