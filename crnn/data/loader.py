@@ -5,6 +5,7 @@ Caffe: src/caffe/layers/data_layer.cpp. Records come in key order and wrap round
 batches.
 """
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -49,7 +50,7 @@ class Loader:
     def next(self) -> tuple[np.ndarray, ...]:
         if self._worker is None or self._worker.pid != os.getpid():  # threads do not survive a fork
             self._worker = _Worker(self._batches(), self._prefetch)
-            self._end_worker = weakref.finalize(self, self._worker.stop)
+            self._end_worker = weakref.finalize(self, self._worker.leave)
         try:
             self.position, problems, *arrays = self._worker.next()
         except BaseException:
@@ -79,7 +80,8 @@ class Loader:
 
     def _stop(self) -> None:
         if self._worker is not None:
-            self._end_worker()
+            self._end_worker.detach()
+            self._worker.stop()
             self._worker = None
 
     def _batches(self) -> Iterator[tuple]:
@@ -222,13 +224,25 @@ def _assembled(source: Records, transformer, records, draw, pieces, pixels):
     return tuple(row.problem for row in rows if row.problem), *tops
 
 
+_workers: "weakref.WeakSet[_Worker]" = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """A thread must not be inside a decoder or lmdb while the interpreter is taken down."""
+    for worker in list(_workers):
+        worker.stop()
+
+
 class _Worker:
     """A thread that runs an iterator up to `ahead` items ahead of `next()`; its exception comes last."""
 
     def __init__(self, iterator: Iterator, ahead: int):
         self.pid = os.getpid()
         self._done: queue.SimpleQueue = queue.SimpleQueue()
-        self._room = threading.Semaphore(ahead)
+        self._room: queue.SimpleQueue = queue.SimpleQueue()  # one None for each item that may still be made
+        for _ in range(ahead):
+            self._room.put(None)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, args=(iterator,), name="crnn-prefetch", daemon=True)
         try:
@@ -237,27 +251,31 @@ class _Worker:
             raise OSError(
                 f"the thread that reads ahead: {error}; allow more processes (ulimit -u)"
             ) from error
+        _workers.add(self)
 
     def next(self):
         item = self._done.get()
-        self._room.release()
+        self._room.put(None)
         if isinstance(item, BaseException):
             raise item
         return item
 
+    def leave(self) -> None:
+        """Asks the thread to end and waits for nothing: the garbage collector may call this anywhere, also
+        within a lock that the thread needs for its end."""
+        if self.pid == os.getpid():  # threads do not survive a fork
+            self._stopping = True
+            self._room.put(None)  # reentrant, as a semaphore's release is not
+
     def stop(self) -> None:
-        if self.pid != os.getpid():
-            return
-        self._stopping = True
-        self._room.release()
-        if threading.current_thread() is not self._thread:  # the garbage collector may run there
-            self._thread.join()
+        self.leave()
+        self._thread.join()
 
     def _run(self, iterator: Iterator) -> None:
         try:
             with contextlib.closing(iterator):
                 for item in iterator:
-                    self._room.acquire()
+                    self._room.get()
                     if self._stopping:
                         return
                     self._done.put(item)

@@ -14,7 +14,7 @@ import weakref
 import numpy as np
 import pytest
 
-from crnn.data import pieces
+from crnn.data import lmdb_reader, pieces
 from crnn.data.datum import encode, encode_file
 from crnn.data.loader import BatchLoader
 from crnn.data.records import Records
@@ -121,11 +121,32 @@ def test_a_loader_that_is_dropped_ends_its_thread(source):
     before = prefetchers()
     one = BatchLoader(source, 4, PLAIN, pb.TRAIN)
     one.next()
-    gone = weakref.ref(one)
+    gone, thread = weakref.ref(one), one._worker._thread
     del one
     gc.collect()
     assert gone() is None
+    thread.join(timeout=60)
     assert prefetchers() == before
+
+
+def test_the_garbage_collector_may_drop_a_loader_anywhere(source):
+    """It once waited for the loader's thread within the lock that this thread needed for its end."""
+    one = BatchLoader(source, 4, PLAIN, pb.TRAIN)
+    one.next()
+    thread = one._worker._thread
+    dropping = threading.Thread(target=_collect_within_a_read, args=([one],), daemon=True)
+    del one
+    dropping.start()
+    dropping.join(timeout=60)
+    assert not dropping.is_alive()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
+def _collect_within_a_read(loaders: list) -> None:
+    with lmdb_reader._calls:
+        loaders.clear()
+        gc.collect()
 
 
 def test_a_program_that_forgets_to_close_ends(source):
