@@ -33,6 +33,7 @@ from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data.loader import BatchLoader
 from crnn.data.pieces import THREADS, thread_count
 from crnn.data.records import Records
+from crnn.host_memory import keep_freed
 from crnn.proto import pb
 
 from . import machine, run, table, timing
@@ -253,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.runs < 2 or arguments.images < BATCH:
         raise ValueError(f"at least 2 runs and {BATCH} images, got {arguments.runs} and {arguments.images}")
     cv2.setNumThreads(1)
+    keep_freed()  # as `crnn train`; for either side
     setup = {**machine.setup("cpu"), "opencv": cv2.__version__, "batch": BATCH}
     result = {"schema": run.SCHEMA, "setup": setup, "before": machine.state("cpu"), "rows": []}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:

@@ -157,8 +157,8 @@ class BatchLoader(Loader):
         """Whether `next()` gives (pixels uint8 [N, C, h, w], label, places int64 [N, 3]) where it can.
 
         Mean and scale are then the caller's to apply (crnn.layers.pixels), on the device that has the net: a
-        quarter of the bytes. A place is (mirrored, row, column) of the crop. Decoded images may lie as
-        [N, h, w, C] in memory. Records of floats stay as they are.
+        quarter of the bytes. A place is (mirrored, row, column) of the crop. Records of floats stay as they
+        are.
         """
         wanted = wanted and self.source.dtype == np.uint8
         if wanted != self._pixels:
@@ -198,11 +198,7 @@ def _batches(source: Records, transformer, batch_size, seed, skip: int, position
 def _assembled(source: Records, transformer, records, draw, pieces, pixels):
     """(problems, data, label or map, ...) of (number, key, value) records seen as drawn."""
     N, places = len(records), transformer.places(draw, len(records))
-    C, h, w = transformer.top_shape
-    if pixels and source.interleaved:  # parting the colours is left to who takes the bytes
-        data = np.empty((N, h, w, C), np.uint8).transpose(0, 3, 1, 2)
-    else:
-        data = np.empty((N, C, h, w), np.uint8 if pixels else np.float32)
+    data = np.empty((N, *transformer.top_shape), np.uint8 if pixels else np.float32)
     maps = np.empty((N, *source.maps.shape), np.uint8) if source.maps else None
     labels = np.empty(N, np.float32) if maps is None else maps
 

@@ -9,7 +9,6 @@ import numpy as np
 from crnn.data.bad_images import IN_A_ROW, Row, good
 from crnn.data.databases import open_database
 from crnn.data.datum import BadImage, Frame, decode
-from crnn.data.transformer import interleaved
 
 
 class Share(NamedTuple):
@@ -56,7 +55,7 @@ class Records:
         self.reader = open_database(source, backend)
         self.color, self.frame, self.bad_image = color, None, bad_image
         (first, _), value = self._first()
-        self.shape, self.dtype, self.interleaved = first.shape, first.dtype, interleaved(first)
+        self.shape, self.dtype = first.shape, first.dtype
         frame = Frame(self.shape)
         self.frame = frame if frame.read(value) else None
         self.maps = Records(label_source) if label_source else None

@@ -93,14 +93,15 @@ class Transformer:
         return draw.places or [(False, *self._centre())] * count
 
     def see(self, image: np.ndarray, place: tuple[bool, int, int], matrix, out: np.ndarray) -> None:
-        """Fills `out` [C, h, w] from a record [C, H, W]: uint8 with its pixels, float32 as `apply` would.
+        """Fills `out` [C, h, w], contiguous, from a record [C, H, W]: uint8 with its pixels, float32 as
+        `apply` would.
 
         matrix: of Draw.warps, or None.
         """
         if matrix is not None:
             image = warp.warp(image, matrix)
         if out.dtype == np.float32:
-            self._cut(image if image.flags.c_contiguous else image.copy(), *place, out)
+            self._cut(_planes(image), *place, out)
         else:
             _cut_pixels(image, *place, out)
 
@@ -169,30 +170,34 @@ class Transformer:
         return top
 
 
-def interleaved(image: np.ndarray) -> bool:
-    """Whether an image [C, H, W] lies in memory as OpenCV decodes, [H, W, C]."""
-    return 1 < len(image) <= 4 and image.strides[0] == 1 and image.strides[2] == len(image)
-
-
 def _cut_pixels(image: np.ndarray, mirrored: bool, y: int, x: int, out: np.ndarray) -> None:
     """Fills `out` [C, h, w] with uint8 pixels by OpenCV's vector code: numpy takes five times as long to
     mirror, and to part interleaved colours."""
     import cv2
 
     window = image[:, y : y + out.shape[1], x : x + out.shape[2]]
-    if interleaved(image):
+    if _interleaved(image):
         window = window.transpose(1, 2, 0)
-        if not interleaved(out):
-            cv2.split(cv2.flip(window, 1) if mirrored else window, list(out))
-        elif mirrored:
-            cv2.flip(window, 1, out.transpose(1, 2, 0))
-        else:
-            out.transpose(1, 2, 0)[...] = window
-    elif mirrored and out.flags.c_contiguous:
+        cv2.split(cv2.flip(window, 1) if mirrored else window, list(out))
+    elif mirrored:
         for plane, target in zip(window, out, strict=True):
             cv2.flip(plane, 1, target)
     else:
-        out[...] = window[..., ::-1] if mirrored else window
+        out[...] = window
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """An image [C, H, W] with its colours parted."""
+    if _interleaved(image):
+        parted = np.empty(image.shape, np.uint8)
+        _cut_pixels(image, False, 0, 0, parted)
+        return parted
+    return image
+
+
+def _interleaved(image: np.ndarray) -> bool:
+    """Whether an image [C, H, W] lies in memory as OpenCV decodes, [H, W, C]."""
+    return 1 < len(image) <= 4 and image.strides[0] == 1 and image.strides[2] == len(image)
 
 
 def _mean(param, shape: tuple[int, int, int]) -> np.ndarray | None:

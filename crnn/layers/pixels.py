@@ -10,11 +10,11 @@ def values(pixels: Tensor, places: Tensor, mean: Tensor | None, scale: float) ->
     To the bit what crnn.data.transformer computes (Caffe: src/caffe/data_transformer.cpp).
 
     Args:
-        pixels: uint8 [N, C, h, w] in any order of memory, cut and mirrored.
+        pixels: uint8 [N, C, h, w], cut and mirrored.
         places: int64 [N, 3], (mirrored, row, column) of each crop in its record.
         mean: float32 [C, H, W] of whole records, [C, 1, 1] a value a channel, or None.
     """
-    data = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    data = pixels.float()
     if mean is not None:
         data -= mean if mean.shape[1:] == (1, 1) else _seen(mean, places, *pixels.shape[2:])
     if scale != 1:
