@@ -7,17 +7,20 @@ import torch
 from torch import Tensor
 
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, LrnCase, ScanCase, UpdateCase
+from crnn.testing import FOUR, InnerProductCase, LrnCase, ScanCase, UpdateCase
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("right", "left")
+
+
+Case = ScanCase | LrnCase | InnerProductCase | UpdateCase
 
 
 class Shape(NamedTuple):
     """A case by its name; `on` says for which device it is in the default list."""
 
     name: str
-    case: ScanCase | LrnCase | UpdateCase
+    case: Case
     on: tuple[str, ...]
 
 
@@ -90,6 +93,7 @@ SHAPES = [
     Shape("norm2-b256", _norm(256, 256, 27), GPU),
     Shape("norm1-b256-last", _norm(256, 96, 55, True), GPU),
     Shape("norm2-b256-last", _norm(256, 256, 27, True), GPU),
+    *(Shape(f"fc6-b{N}", InnerProductCase(N, 4096, 9216), CPU) for N in (10, 64)),
     Shape("sgd-crnn", UpdateCase("SGD", "L2", 5e-4, 1.0, RATE, tuple(CRNN_BLOBS)), BOTH),
 ]
 
@@ -102,12 +106,13 @@ DTYPES = {
 }
 #: Bits kept of a product's operands, as a relative error.
 EPS = {"bf16": 2**-8, "fp16": 2**-11, "tf32": 2**-11, "fp32": 2**-24}
-OPS = ("scan", "spatial_rnn", "lrn", "update")
+OPS = ("scan", "spatial_rnn", "lrn", "inner_product", "update")
 
 
-def ops_of(case: ScanCase | LrnCase | UpdateCase) -> tuple[str, ...]:
+def ops_of(case: Case) -> tuple[str, ...]:
     """The ops that a case is a case of."""
-    return {ScanCase: OPS[:2], LrnCase: ("lrn",), UpdateCase: ("update",)}[type(case)]
+    single = {LrnCase: "lrn", InnerProductCase: "inner_product", UpdateCase: "update"}
+    return OPS[:2] if isinstance(case, ScanCase) else (single[type(case)],)
 
 
 def set_tf32(dtype: str) -> None:
@@ -131,13 +136,14 @@ def select(device: str, pattern: str = "") -> list[Shape]:
     return found
 
 
-def inputs(case: ScanCase | LrnCase, op: str, dtype: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
+def inputs(case: Case, op: str, dtype: str, device: str) -> tuple[dict[str, Tensor], Tensor]:
     """Random tensors that require grad, and the gradient of the op's output.
 
     scan:        z [P, N, K, G*D], w_hh [K, G*D, D], cell_params [K, c, D] where the cell has any.
     spatial_rnn: x [N, D, H, W] channels_last, w_ih [K, G*D, D], bias [K, G*D], w_hh,
                  gain [K, D] where the cell has it; combined by the sum.
     lrn:         x [N, C, H, W], in the case's order of memory.
+    inner_product: x [N, K], weight [outputs, K].
 
     W_hh is contractive: the states of a long chain neither explode nor die.
     """
@@ -150,6 +156,9 @@ def inputs(case: ScanCase | LrnCase, op: str, dtype: str, device: str) -> tuple[
         order = torch.channels_last if case.channels_last else torch.contiguous_format
         x, gradient = (normal(*case.shape).contiguous(memory_format=order) for _ in range(2))
         return {"x": x.requires_grad_()}, gradient
+    if op == "inner_product":
+        found = {"x": normal(case.N, case.K), "weight": normal(case.outputs, case.K, scale=case.K**-0.5)}
+        return {name: t.requires_grad_() for name, t in found.items()}, normal(case.N, case.outputs)
     cell, K, D, P = CELLS[case.cell], len(case.directions), case.D, case.H * case.W
     w_hh = normal(K, cell.gates * D, D, scale=0.7 / D**0.5)
     if op == "spatial_rnn":

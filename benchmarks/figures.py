@@ -23,6 +23,7 @@ CPU_ROWS = (
     "lrnn-b8-32x32-d256",
     "seg-b2-24x24-d1024",
     "norm1-b16",
+    "fc6-b10",
     "sgd-crnn",
 )
 

@@ -14,9 +14,9 @@ import torch
 
 from crnn.ops import LineBreak, backends, plan, scan
 from crnn.ops.reference import CELLS
-from crnn.testing import LrnCase, ScanCase, UpdateCase
+from crnn.testing import ScanCase
 
-from .cases import DTYPES
+from .cases import DTYPES, Case
 from .timing import capture, eager, replayed
 
 
@@ -36,7 +36,7 @@ class Rates(NamedTuple):
     step: float
 
 
-def work(case: ScanCase | LrnCase | UpdateCase, op: str, mode: str, itemsize: int) -> Work:
+def work(case: Case, op: str, mode: str, itemsize: int) -> Work:
     """What `mode` of a case needs at least: one of `table.MODES`, "update" for the op of that name.
 
     Backward costs two products for each of the forward (dh and dW) and reads what the forward kept: the
@@ -47,6 +47,13 @@ def work(case: ScanCase | LrnCase | UpdateCase, op: str, mode: str, itemsize: in
         return Work(0, passes * math.prod(case.shape) * itemsize, 0)
     if op == "update":  # reads blob, gradient and velocity; writes blob and velocity
         return Work(0, 5 * sum(map(math.prod, case.shapes)) * itemsize, 0)
+    if op == "inner_product":
+        N, outputs, K = case
+        macs, values = N * outputs * K, N * K + outputs * K + N * outputs
+        passes = (
+            3 if mode == "forward+backward" else 1
+        )  # y; dx and dW: two of the three are read, one written
+        return Work(2 * macs * passes, values * passes * itemsize, 0)
     c, K, P, D = CELLS[case.cell], len(case.directions), case.H * case.W, case.D
     rows = P * case.N * K  # states of all directions
     macs, weights, given, out = rows * c.gates * D * D, K * c.gates * D * D, rows * c.gates * D, rows * D

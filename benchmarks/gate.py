@@ -55,7 +55,7 @@ class Problem:
     inputs: name -> tensor; truth: "out" and "d<name>" -> float64 tensor; naive: "out" and "d<name>" -> error.
     """
 
-    def __init__(self, case: ScanCase | LrnCase, op: str, dtype: str, device: str):
+    def __init__(self, case: cases.Case, op: str, dtype: str, device: str):
         self.case, self.op, self.dtype, self.device = case, op, dtype, device
         self.inputs, self.gradient = cases.inputs(case, op, dtype, device)
         plain = plain_torch(case, op, device)
@@ -79,10 +79,12 @@ def of_inputs(function: Callable, inputs: dict[str, Tensor]) -> Contestant:
     return Contestant(function, list(inputs.values()), lambda grads: dict(zip(inputs, grads, strict=True)))
 
 
-def plain_torch(case: ScanCase | LrnCase, op: str, device: str) -> Callable:
+def plain_torch(case: cases.Case, op: str, device: str) -> Callable:
     """The op as a function of its inputs in plain torch: the truth in float64, else the yardstick."""
     if op == "lrn":
         return partial(plain_lrn, case)
+    if op == "inner_product":
+        return F.linear
     loop = unrolled(case.plan, case.cell, device)
     return loop if op == "scan" else partial(plain_spatial, loop, case)
 

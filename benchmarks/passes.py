@@ -1,12 +1,13 @@
-"""The ops that are one pass over memory, lrn and update, beside torch's own."""
+"""The ops that are one pass over memory, lrn, inner_product and update, beside torch's own."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.ops import backends, lrn, update, update_reference
+from crnn.ops import backends, inner_product, lrn, update, update_reference
 from crnn.testing import LrnCase, UpdateCase
 
 from .cases import DTYPES
@@ -26,6 +27,16 @@ def lrn_contestants(case: LrnCase, device: str, compiles: bool) -> dict[str, Cal
 def ours_lrn(case: LrnCase, device: str) -> Callable:
     require(device)
     return lambda x: lrn(x, *case.numbers)
+
+
+def inner_product_contestants(device: str) -> dict[str, Callable]:
+    """Functions of x and weight."""
+
+    def ours() -> Callable:
+        require(device)
+        return inner_product
+
+    return {"crnn": ours, "F.linear": lambda: F.linear}
 
 
 class Updater:

@@ -211,6 +211,36 @@ def lrn_cases() -> list[LrnCase]:
 LRN_TOLERANCE = {torch.float64: 1e-13, torch.float32: 5e-7, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 
 
+class InnerProductCase(NamedTuple):
+    """N rows of K values through a matrix [outputs, K]."""
+
+    N: int
+    outputs: int
+    K: int
+
+    def __str__(self):
+        return f"{self.N}x{self.K}-{self.outputs}"
+
+    def inputs(self, dtype=torch.float64, seed: int = 0, device="cpu") -> dict[str, Tensor]:
+        """x [N, K], weight [outputs, K], and a gradient dy [N, outputs]."""
+        rng = torch.Generator().manual_seed(seed)
+        shapes = {"x": (self.N, self.K), "weight": (self.outputs, self.K), "dy": (self.N, self.outputs)}
+        return {name: torch.randn(s, generator=rng).to(device, dtype) for name, s in shapes.items()}
+
+
+def inner_product_cases() -> list[InnerProductCase]:
+    """Shapes that divide no tile, chunk, panel or vector; some that do; empty ones."""
+    shapes = [
+        (1, 1, 1), (2, 3, 7), (3, 33, 15), (5, 7, 1025), (6, 48, 512), (7, 100, 1531), (12, 96, 2048),
+        (13, 31, 1024), (64, 50, 3000), (65, 5, 33), (0, 5, 6), (4, 0, 6), (4, 5, 0),
+    ]  # fmt: skip
+    return [InnerProductCase(*shape) for shape in shapes]
+
+
+#: As SCAN_TOLERANCE; float32 sums some thousand terms.
+INNER_PRODUCT_TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6}
+
+
 class UpdateCase(NamedTuple):
     """Some updates of blobs of different shapes by one rule."""
 

@@ -103,8 +103,13 @@ def test_a_direction_has_the_same_fields_in_cpp():
 
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
 IN_PLACE = ["update"]  # nothing to differentiate
-ON_CPU = ["scan_weights_backward"]  # a GPU takes torch's batched products: crnn/ops/recurrent_gradient.py
-AS_SCAN = ["spatial_scan"]  # its backward is the scan's
+ON_CPU = [  # a GPU takes torch's products: crnn/ops/recurrent_gradient.py, inner_product.py
+    "scan_weights_backward",
+    "inner_product",
+    "inner_product_input_backward",
+    "inner_product_weights_backward",
+]
+IN_PARTS = ["spatial_scan", "inner_product"]  # its backward is the scan's; an op for each input
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -124,7 +129,7 @@ def test_every_op_has_a_definition_cases_and_a_gradient(op):
     if "cpu" not in backends():
         pytest.skip("needs the compiled extension")
     differentiable = torch._C._dispatch_has_kernel_for_dispatch_key(f"crnn::{op}", "Autograd")
-    assert differentiable == (f"{op}_backward" in [*OPS, *(f"{o}_backward" for o in AS_SCAN)])
+    assert differentiable == (f"{op}_backward" in [*OPS, *(f"{o}_backward" for o in IN_PARTS)])
     assert differentiable == (op not in IN_PLACE)
 
 

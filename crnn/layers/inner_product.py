@@ -3,7 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F
+
+from crnn.ops import inner_product
 
 from .base import Layer, canonical_axis, register
 
@@ -38,6 +39,6 @@ class InnerProduct(Layer):
             )
         weight, *bias = self.blobs
         if not self.transpose:
-            return (F.linear(vectors, weight, *bias),)
+            return (inner_product(vectors, weight, *bias),)
         y = torch.matmul(vectors, weight)
         return (y + bias[0] if bias else y,)

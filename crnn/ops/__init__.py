@@ -1,6 +1,7 @@
 """The recurrence, and what its nets need beside it, as torch operators. Needs torch alone."""
 
 from .backend import backends, use_backend
+from .inner_product import inner_product
 from .lrn import lrn
 from .plan import ORDERS, Direction, LineBreak, plan
 from .scan import scan, scan_states
@@ -13,6 +14,7 @@ __all__ = [
     "Direction",
     "LineBreak",
     "backends",
+    "inner_product",
     "lrn",
     "plan",
     "scan",

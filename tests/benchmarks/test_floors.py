@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.floors import Rates, Work, dependent_steps, floor, work
-from crnn.testing import FOUR, LrnCase, ScanCase, UpdateCase
+from crnn.testing import FOUR, InnerProductCase, LrnCase, ScanCase, UpdateCase
 
 CRNN = ScanCase("relu", "carry_value", FOUR, 32, 6, 6, 256)
 STATES = 36 * 32 * 4  # of all regions, samples and directions
@@ -52,6 +52,12 @@ def test_lrn_and_update_are_counted_in_bytes():
     assert work(norm, "lrn", "forward+backward", 2) == (0, 2 * 5 * 120, 0)  # reads x, dy, writes dx
     sgd = UpdateCase("SGD", shapes=((3, 4), (5,)))
     assert work(sgd, "update", "update", 4) == (0, 4 * 5 * 17, 0)  # reads W, g, v; writes W, v
+
+
+def test_an_inner_product_reads_or_writes_each_of_its_matrices_once():
+    case, values = InnerProductCase(2, 5, 7), 2 * 7 + 5 * 7 + 2 * 5
+    assert work(case, "inner_product", "inference", 4) == (2 * 2 * 5 * 7, 4 * values, 0)
+    assert work(case, "inner_product", "forward+backward", 4) == (6 * 2 * 5 * 7, 12 * values, 0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from benchmarks import base, cases, machine, peers, run, table, timing
 from benchmarks.timing import interleaved
 from crnn.__main__ import main as crnn
 from crnn.ops import backends
-from crnn.testing import FOUR, ROOT, LrnCase, ScanCase, UpdateCase
+from crnn.testing import FOUR, ROOT, InnerProductCase, LrnCase, ScanCase, UpdateCase
 
 TINY = cases.Shape("tiny", ScanCase("relu", "carry_value", FOUR, 2, 3, 3, 8), ("cpu",))
 GRU = cases.Shape("tiny-gru", ScanCase("gru", "reset", ("right", "left"), 2, 3, 3, 8), ("cpu",))
@@ -149,6 +149,16 @@ def test_lrn_and_update_beside_torchs_own(tiny, monkeypatch, dtype):
     for entry in (*lrn["contestants"].values(), *update["contestants"].values()):
         assert entry["wall"]["ms"] > 0
     assert lrn["floor"]["limit"] == update["floor"]["limit"] == "bytes"
+
+
+@compiled
+def test_inner_products_beside_torchs_own(tiny, monkeypatch):
+    shape = cases.Shape("tiny-fc", InnerProductCase(3, 2048, 512), ("cpu",))
+    monkeypatch.setattr(cases, "SHAPES", [shape])
+    (row,) = tiny()["rows"]
+    assert (row["op"], row["mode"]) == ("inner_product", "forward+backward")
+    assert row["contestants"].keys() == {"crnn", "F.linear"}
+    assert all(entry["wall"]["ms"] > 0 for entry in row["contestants"].values())
 
 
 def example(**crnn):
