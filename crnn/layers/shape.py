@@ -30,9 +30,11 @@ class Concat(Layer):
         super().__init__(param, bottom_shapes)
         first = list(bottom_shapes[0])
         self.axis = chosen_axis(param.concat_param, "concat_dim", len(first))
-        for shape in map(list, bottom_shapes):
+        for i, shape in enumerate(map(list, bottom_shapes)):
             if shape[: self.axis] + shape[self.axis + 1 :] != first[: self.axis] + first[self.axis + 1 :]:
-                raise ValueError(f"bottoms {first} and {shape} differ in more than axis {self.axis}")
+                names = [f"{name!r} " for name in param.bottom] or [""] * len(bottom_shapes)
+                both = f"{names[0]}{first} and {names[i]}{shape}"
+                raise ValueError(f"bottoms {both} differ in more than axis {self.axis}")
         first[self.axis] = sum(shape[self.axis] for shape in bottom_shapes)
         self.top_shapes = [tuple(first)]
 

@@ -33,15 +33,15 @@ def load_generate():
 generate = load_generate()
 
 
-def small(end: bool = True, deploy: bool = True, batch: int = BATCH):
-    """A net on features [N, 3, 1, 1] of the tree, with or without an end."""
+def small(end: bool = True, deploy: bool = True, batch: int = BATCH, labels: int | None = None):
+    """A net on features [N, 3, 1, 1] of the tree, with or without an end; its paths have `labels` labels."""
     data = generate.Data(
         "x", (FEATURE, 1, 1), TREE.inner, TREE.leaves, batch, steps=4 if end else 2, end=int(end)
     )
     text = generate.text("deploy" if deploy else "train", data, "features", generate.Head("rnn", UNITS))
     if not deploy:  # Inputs for the Data layers
         for phase in ("TRAIN", "TEST"):
-            for name, shape in (("data", (batch, FEATURE, 1, 1)), ("path", (batch, data.steps, 1, 1))):
+            for name, shape in (("data", (batch, FEATURE, 1, 1)), ("path", (batch, labels or data.steps, 1, 1))):
                 layer = name if phase == "TRAIN" else f"{name}_test"
                 start = text.index(f'layer {{ name: "{layer}" type: "Data"')
                 stop = text.index("layer {", start + 5)
@@ -248,6 +248,11 @@ def test_more_labels_than_steps_are_refused(features):
     net(data=features, path=np.zeros((BATCH, 2, 1, 1)))
     with pytest.raises(ValueError, match="at most 2 labels, got 1 and 3"):
         decode(net, generator(net), known=np.zeros((BATCH, 3), np.int64))
+
+
+def test_paths_deeper_than_the_net_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"'step1' \[5, 1, 1, 1\] and 'step4' \[5, 2, 1, 1\] differ"):
+        small(deploy=False, batch=5, labels=5)
 
 
 #: Learned values of each net without its head's: backbones of Guo 2018.
