@@ -41,7 +41,10 @@ def small(end: bool = True, deploy: bool = True, batch: int = BATCH, labels: int
     text = generate.text("deploy" if deploy else "train", data, "features", generate.Head("rnn", UNITS))
     if not deploy:  # Inputs for the Data layers
         for phase in ("TRAIN", "TEST"):
-            for name, shape in (("data", (batch, FEATURE, 1, 1)), ("path", (batch, labels or data.steps, 1, 1))):
+            for name, shape in (
+                ("data", (batch, FEATURE, 1, 1)),
+                ("path", (batch, labels or data.steps, 1, 1)),
+            ):
                 layer = name if phase == "TRAIN" else f"{name}_test"
                 start = text.index(f'layer {{ name: "{layer}" type: "Data"')
                 stop = text.index("layer {", start + 5)
