@@ -25,10 +25,13 @@ FLAGS = ["-O2", "-g1", f"-I{EMULATOR}", "-iquote", str(KERNELS), *SANITIZERS]
 
 
 def adapted(folder: Path) -> list[Path]:
-    """The scan's sources without their choice of instructions, and registered under a key of their own."""
+    """The sources of scan and inner_product without their choice of instructions, and registered under a key
+    of their own."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for source in sorted([*KERNELS.glob("tile_*.cpp"), *KERNELS.glob("scan_*.cpp")]):
+    for source in sorted(
+        [f for name in ("tile_*", "scan_*", "inner_*") for f in KERNELS.glob(f"{name}.cpp")]
+    ):
         text = source.read_text(encoding="utf-8").replace("(crnn, CPU, m)", "(crnn, HPU, m)")
         text = text.replace("#pragma GCC target", "// #pragma GCC target")
         made.append(folder / source.name)
@@ -43,7 +46,7 @@ def built() -> Path:
     if "cpu" not in backends() or not shutil.which(COMPILER):
         pytest.skip("needs the compiled extension and a C++ compiler")
     folder = ROOT / "build" / ("sanitized" if SANITIZERS else "emulated") / "processor"
-    path = library(folder, [*adapted(folder / "sources"), EMULATOR / "probe.cpp"], FLAGS)
+    path = library(folder, [*adapted(folder / "sources"), *sorted(EMULATOR.glob("*.cpp"))], FLAGS)
     torch.ops.load_library(path)
     return path
 

@@ -1,10 +1,19 @@
-"""The scan through AVX512's tiles (12 rows of 64 bytes) and AMX's (16 rows, in pairs), under emulation."""
+"""AVX512's tiles (12 rows of 64 bytes) and vectors, and AMX's tiles (16 rows, in pairs), under emulation."""
 
 import pytest
 import torch
 
 from crnn.ops import plan, reference
-from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, scan_cases
+from crnn.ops.inner_product_reference import inner_product
+from crnn.testing import (
+    FOUR,
+    INNER_PRODUCT_TOLERANCE,
+    SCAN_TOLERANCE,
+    ScanCase,
+    assert_near,
+    inner_product_cases,
+    scan_cases,
+)
 
 #: Of bfloat16 states and gradients: one rounding each in memory, one of what W_hh multiplies.
 AMX_TOLERANCE = 5e-3
@@ -36,6 +45,21 @@ def test_every_case_by_amx(check_scan, case):
 @pytest.mark.parametrize("cell", reference.CELLS)
 def test_odd_shapes_by_amx(check_scan, cell, shape):
     check_scan(ScanCase(cell, "carry_value", FOUR, *shape), torch.bfloat16, "amx", AMX_TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", INNER_PRODUCT_TOLERANCE, ids=str)
+@pytest.mark.parametrize("case", inner_product_cases(), ids=str)
+def test_few_rows_by_avx512(emulated, case, dtype):
+    x, weight, dy = case.inputs(dtype).values()
+    a, w = x.double().requires_grad_(), weight.double().requires_grad_()
+    y = inner_product(a, w)
+    da, dw = torch.autograd.grad(y, (a, w), dy.double())
+    for got, want in (
+        (emulated.inner_product(x, weight, "avx512"), y),
+        (emulated.inner_product_input_backward(dy, weight, "avx512"), da),
+        (emulated.inner_product_weights_backward(dy, x, "avx512"), dw),
+    ):
+        assert_near(got, want, INNER_PRODUCT_TOLERANCE[dtype])
 
 
 def test_amx_gives_a_sequence_the_same_bits_beside_any_others(emulated):
