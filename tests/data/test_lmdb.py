@@ -17,7 +17,7 @@ import pytest
 
 from crnn.data import lmdb_reader
 from crnn.data.lmdb_reader import LmdbReader, check
-from crnn.data.lmdb_writer import LmdbWriter
+from crnn.data.lmdb_writer import Lmdb, LmdbWriter
 from crnn.testing import golden
 
 
@@ -70,6 +70,17 @@ def test_reads_what_caffe_wrote():
     reader = LmdbReader(golden("tools/raw_color_lmdb"))
     assert len(reader) == 12
     assert reader.key(3) == b"00000003_astronaut/3 crop.jpg"
+
+
+def test_the_newer_of_the_two_meta_pages_counts(tmp_path):
+    """Transactions write them in turn, and later ones reuse pages, so that the file need not grow."""
+    engine, counted = Lmdb(), []
+    engine.open(str(tmp_path))
+    for number in range(8):
+        engine.put([(b"%d" % number, b"value")])
+        counted.append(check(tmp_path))
+    engine.close()
+    assert counted == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 # ---- sharing ----

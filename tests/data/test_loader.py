@@ -382,3 +382,11 @@ def test_a_record_without_a_map_is_named(loader, maps):
     one = loader(transform=PLAIN, label_source=maps(4))
     with pytest.raises(ValueError, match="maps: there is no record b'00000004_x'; convert images and maps"):
         one.records(3, 2)
+
+
+def test_a_damaged_map_is_named(loader, tmp_path):
+    whole, damaged = encode(np.zeros((1, 5, 6), np.uint8), 0), pb.Datum(channels=1, height=5, width=6)
+    write(tmp_path / "maps", [*[whole] * 4, damaged.SerializeToString()])
+    one = loader(transform=PLAIN, label_source=str(tmp_path / "maps"))
+    with pytest.raises(ValueError, match="maps: record b'00000004_x' is a Datum of shape"):
+        one.records(3, 2)
