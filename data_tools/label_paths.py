@@ -10,7 +10,6 @@ first --known records: the coarse-labelled data of Guo 2018, section 4.2.
 """
 
 import argparse
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from crnn.data.label_tree import LabelTree, read_tree
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.data_tools._convert import run
 from crnn.data_tools._progress import watched
+from crnn.proto.npz import read_npz
 
 
 def write(database: Path, tree: LabelTree, out: Path, steps: int | None = None, answers=None) -> int:
@@ -48,11 +48,11 @@ def answered(path: Path, known: int) -> dict[str, int]:
     Raises ValueError where the file holds no answers of `crnn test --tree`.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, labels = file["keys"].tolist(), file["answers"].tolist()
-    except (KeyError, TypeError, zipfile.BadZipFile):  # an .npz of others, an .npy, a part of a file
+        file = read_npz(path)
+        keys, labels = file["keys"].tolist(), file["answers"].tolist()
+    except (KeyError, ValueError) as error:  # an .npz of others, an .npy, a part of a file
         raise ValueError(
-            f"{path} holds no label paths: make it by crnn test --all --tree TREE --save {path}"
+            f"{path} holds no label paths ({error}): make it by crnn test --all --tree TREE --save {path}"
         ) from None
     if not 0 <= known <= len(keys):
         raise ValueError(f"--known takes 0 to {len(keys):,}, the records of {path}; got {known:,}")

@@ -5,7 +5,6 @@ python/caffe/classifier.py; Zuo 2015, §4.1).
 """
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from crnn.data.transformer import VIEWS, Transformer
 from crnn.net.graph import Node
 from crnn.net.net import Net
 from crnn.proto.blobs import write_bytes
+from crnn.proto.npz import read_npz
 
 CENTRE = 4  # its place among the ten views
 
@@ -97,9 +97,9 @@ class Evaluation:
     def load(cls, path) -> "Evaluation":
         """Reads what `save` wrote. ValueError for another file, OSError if it cannot be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["probabilities"], file["labels"], file["keys"], int(file["views"]))
-        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            file = read_npz(path)
+            return cls(file["probabilities"], file["labels"], file["keys"], int(file["views"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} holds no evaluation ({error}): remove it and test again") from None
 
 

@@ -6,7 +6,6 @@ the coarse label alone says nothing of the finer levels.
 """
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from crnn.experiments.evaluate import CENTRE, data_node, feed, keys_of, score_bl
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
+from crnn.proto.npz import read_npz
 
 UNSAID = -2
 
@@ -104,10 +104,10 @@ class LabelPaths:
     def load(cls, path) -> "LabelPaths":
         """Reads what `save` wrote. ValueError for another file, OSError if it cannot be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = (file[name] for name in ("predicted", "labels", "keys", "sequences"))
-                return cls(*arrays, *(int(file[name]) for name in ("inner", "end", "given")))
-        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            file = read_npz(path)
+            arrays = (file[name] for name in ("predicted", "labels", "keys", "sequences"))
+            return cls(*arrays, *(int(file[name]) for name in ("inner", "end", "given")))
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} holds no label paths ({error}): remove it and test again") from None
 
 

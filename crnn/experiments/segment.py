@@ -5,7 +5,6 @@ of it or were taken for it, over all images together (VOC 2012's measure). Pixel
 """
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from crnn.experiments.evaluate import CENTRE, data_node, feed, keys_of, score_bl
 from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
+from crnn.proto.npz import read_npz
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class Segmentation:
     def load(cls, path) -> "Segmentation":
         """Reads what `save` wrote. ValueError for another file, OSError if it cannot be read."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["predicted"], file["truth"], file["keys"], int(file["classes"]))
-        except (ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            file = read_npz(path)
+            return cls(file["predicted"], file["truth"], file["keys"], int(file["classes"]))
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} holds no segmentation ({error}): remove it and test again") from None
 
 

@@ -1,13 +1,14 @@
 """A torch model's state dict as the blobs of a net whose layers have the names of the model's modules."""
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from os import fspath
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from crnn.proto.npz import read_npz
 
 #: layer type -> what its blobs are called in a state dict, in Caffe's order.
 ENTRIES = {
@@ -34,11 +35,11 @@ def read(path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{name} is no whole .safetensors file: {error}") from None
     if name.endswith(".npz"):
+        arrays = read_npz(name)
         try:
-            with np.load(name, allow_pickle=False) as file:
-                return {key: torch.from_numpy(file[key]) for key in file.files}
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{name} is no whole .npz file: {error}") from None
+            return {key: torch.from_numpy(value) for key, value in arrays.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} holds what is no tensor: {error}") from None
     try:
         state = torch.load(name, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

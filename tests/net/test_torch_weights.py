@@ -97,6 +97,12 @@ def test_a_part_of_an_npz_is_refused(tmp_path):
         torch_weights.read(tmp_path / "x.npz")
 
 
+def test_texts_are_no_weights(tmp_path):
+    np.savez(tmp_path / "x.npz", weight=np.array("text"))
+    with pytest.raises(ValueError, match=r"x\.npz holds what is no tensor"):
+        torch_weights.read(tmp_path / "x.npz")
+
+
 def test_resnet_18_has_torchvisions_parameters():
     """11,689,512 (torchvision's model card), and 512 features at any size of image."""
     net = Net(RESNET, phase="TEST")
