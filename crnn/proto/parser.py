@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from crnn.proto.forks import FORKS
-from crnn.proto.lexer import Source, Token, tokens, unquote
+from crnn.proto.lexer import Source, Token, shown, tokens, unquote
 from crnn.proto.values import Literal, convert
 
 Path = tuple[str | int, ...]  # of a value in a message: ("layer", 3, "convolution_param", "pad", 0)
@@ -200,7 +200,8 @@ class Parser:
 
     def _unknown(self, name: str) -> str:
         """The sentence about a field that the innermost open message does not have."""
-        message, text = self._open[-1], f"unknown field '{name}' of {self._open[-1].name}"
+        message = self._open[-1]
+        text = f"unknown field {shown('name', name)} of {message.name}"
         outer = [m.name for m in self._open[:-1] if name in m.fields_by_name]
         inner = [f.name for f in message.fields if f.message_type and name in f.message_type.fields_by_name]
         close = difflib.get_close_matches(name, message.fields_by_name, 1)

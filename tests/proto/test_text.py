@@ -241,6 +241,7 @@ layer { bottom: data }
         ),
         ("pooling_param { bottom: 'a' }", "LayerParameter has it: is a '}' missing before it?"),
         ("qwertz: 1", "unknown field 'qwertz' of LayerParameter"),
+        ("a" * 10_000, f"unknown field '{'a' * 56} ...' of LayerParameter"),
         ("pooling_param { pool: 'AVE' }", "got 'AVE'; did you mean AVE (no quotes)?"),
         ("pooling_param { pool: 7 }", "wants one of MAX, AVE, STOCHASTIC, got '7'"),
         ("pooling_param { pad: 1.0 }", "wants an integer from 0 to 4294967295, got '1.0'"),
