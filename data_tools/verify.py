@@ -1,13 +1,9 @@
 """Whether a database is as its converter wrote it, and fits to be trained on.
 
-Reads every record and checks: the file's size and pages, that as many records as it says come in the order of
-their keys, that they decode and have no negative label; and, where crnn's converters wrote it, each record's
-checksum, and number, labels, shape and mean against the manifest. Exit code 1 if anything is wrong.
-
-
-Reads every record and checks: the file's size and, with lmdb 3.0 or newer, its pages; that the records decode
-and have no negative label; and, where crnn's converters wrote it, each record's checksum, and number, labels,
-shape and mean against the manifest. Exit code 1 if anything is wrong.
+Reads every record and checks: the file's size and, with lmdb 3.0 or newer, its pages; that as many records as
+it says come in the order of their keys, decode and have no negative label; and, where crnn's converters wrote
+it, each record's checksum, and number, labels, shape and mean against the manifest. Exit code 1 if anything
+is wrong.
 
   crnn data verify data/ilsvrc2012/train_lmdb
 """
