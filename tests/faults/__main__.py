@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the faults")
     arguments = parser.parse_args()
     preloaded()
-    from . import converters, damage, hostile, snapshots  # noqa: F401 (they register theirs)
+    from . import converters, damage, hostile, snapshots, surroundings  # noqa: F401 (they register theirs)
 
     if arguments.list:
         print("\n".join(f"{key:<28}{fault.times:>6}  {fault.name}" for key, fault in FAULTS.items()))
