@@ -1,9 +1,9 @@
 """Files cut short or with a flipped bit: refused in a sentence, never used, and never a crash."""
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from crnn.data.checksums import read_checksums
@@ -13,7 +13,7 @@ from crnn.data_tools.verify import verify
 
 from . import converters, processes, training
 from .converters import DATABASE
-from .table import DETECTED, HARMLESS, SILENT, Result, Trial, fault
+from .table import DETECTED, FAULTS, HARMLESS, SILENT, Fault, Result, Trial
 
 REFUSED, SAME, OTHER = b"r", b"s", b"o"  # what became of one damaged file
 BATCH = 50  # damaged files that one process reads, unless it dies of one
@@ -83,7 +83,7 @@ def _in_child(path: Path, versions: list[bytes], used: Callable[[], bytes]) -> t
 # ---- snapshots ----
 
 
-def snapshot(trial: Trial, ending: str, how: Callable) -> Iterator[Result]:
+def snapshot(ending: str, how: Callable, trial: Trial) -> Iterator[Result]:
     """Damages one file of a snapshot and resumes from it."""
     import torch
 
@@ -118,43 +118,34 @@ def snapshot(trial: Trial, ending: str, how: Callable) -> Iterator[Result]:
     return damaged(folder / training.OUT / f"run_iter_3{ending}", how, used, trial)
 
 
-def of_snapshots(ending: str, times: int) -> None:
-    name = ending.strip(".").replace(".", "_")
-    for how in (cut, flip):
-
-        def inject(trial: Trial, how=how) -> Iterator[Result]:
-            return snapshot(trial, ending, how)
-
-        inject.__name__ = f"{how.__name__}_{name}"
-        what = {"cut": "cut at a random offset", "flip": "one bit flipped"}[how.__name__]
-        fault(f"`{ending}` {what}, resumed from", times)(inject)
-
-
 for ending in (".caffemodel", ".solverstate", ".resume.json", ".caffemodel.h5", ".solverstate.h5"):
-    of_snapshots(ending, 200)
+    for how, what in ((cut, "cut at a random offset"), (flip, "one bit flipped")):
+        key = f"{how.__name__}_{ending.strip('.').replace('.', '_')}"
+        FAULTS[key] = Fault(f"`{ending}` {what}, resumed from", 200, partial(snapshot, ending, how))
 
 
 # ---- databases ----
 
+VERIFY = "`crnn data verify`"
 
-def database(trial: Trial, writer: str, name: str, how: Callable, by_verify: bool) -> Iterator[Result]:
-    """Damages a file of a database and reads all records, or has `crnn data verify` read them."""
+
+def database(writer: str, name: str, how: Callable, reader: str, trial: Trial) -> Iterator[Result]:
+    """Damages a file of a database and reads all records, with VERIFY if that found nothing."""
     source = converters.fresh(trial)
     assert converters.convert(source, writer).code == 0
     os.chdir(source)
     if name.endswith(".ldb"):
         processes.run(source, _tabled)
     (path,) = sorted((source / DATABASE).glob(name))[-1:]
-    copy = source / "whole"
-    shutil.copytree(source / DATABASE, copy)
-    digest = converters.content(source)
+    content = converters.content(source)
+    assert content.endswith(" []\n"), content
 
     def used() -> bytes:
         try:
-            if by_verify and verify(DATABASE, workers=1):
+            if reader == VERIFY and verify(DATABASE, workers=1):
                 return REFUSED
             sums = read_checksums(DATABASE)
-            same = converters.digest_of(open_database(DATABASE), sums) == digest.split()[0]
+            same = converters.digest_of(open_database(DATABASE), sums) == content.split()[0]
         except (ValueError, OSError):
             return REFUSED
         return SAME if same else OTHER
@@ -168,36 +159,15 @@ def _tabled() -> int:
     return 0
 
 
-@fault("LMDB cut at a random offset, read", 1000)
-def cut_lmdb(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LMDB", "data.mdb", cut, by_verify=False)
-
-
-@fault("LMDB with one bit flipped, `crnn data verify`", 1000)
-def flip_lmdb(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LMDB", "data.mdb", flip, by_verify=True)
-
-
-@fault("LMDB page with up to 512 random bytes, `crnn data verify`", 1000)
-def scribble_lmdb(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LMDB", "data.mdb", scribble, by_verify=True)
-
-
-@fault("checksums of an LMDB with one bit flipped, `crnn data verify`", 200)
-def flip_crc32(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LMDB", "crc32", flip, by_verify=True)
-
-
-@fault("LevelDB's log with one bit flipped, `crnn data verify`", 250)
-def flip_leveldb(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LevelDB", "*.log", flip, by_verify=True)
-
-
-@fault("LevelDB's log cut at a random offset, `crnn data verify`", 250)
-def cut_leveldb(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LevelDB", "*.log", cut, by_verify=True)
-
-
-@fault("LevelDB's table with one bit flipped, `crnn data verify`", 250)
-def flip_leveldb_table(trial: Trial) -> Iterator[Result]:
-    return database(trial, "LevelDB", "*.ldb", flip, by_verify=True)
+CUT, FLIPPED = "cut at a random offset", "with one bit flipped"
+OF_DATABASES = (  # key, times of a long run, what is damaged; the writer, its file, the damage, the reader
+    ("cut_lmdb", 1000, f"LMDB {CUT}", "LMDB", "data.mdb", cut, "read"),
+    ("flip_lmdb", 1000, f"LMDB {FLIPPED}", "LMDB", "data.mdb", flip, VERIFY),
+    ("scribble_lmdb", 1000, "LMDB page with up to 512 random bytes", "LMDB", "data.mdb", scribble, VERIFY),
+    ("flip_crc32", 200, f"checksums of an LMDB {FLIPPED}", "LMDB", "crc32", flip, VERIFY),
+    ("flip_leveldb", 250, f"LevelDB's log {FLIPPED}", "LevelDB", "*.log", flip, VERIFY),
+    ("cut_leveldb", 250, f"LevelDB's log {CUT}", "LevelDB", "*.log", cut, VERIFY),
+    ("flip_leveldb_table", 250, f"LevelDB's table {FLIPPED}", "LevelDB", "*.ldb", flip, VERIFY),
+)
+for key, times, what, *of in OF_DATABASES:
+    FAULTS[key] = Fault(f"{what}, {of[-1]}", times, partial(database, *of))
