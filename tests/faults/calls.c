@@ -69,23 +69,18 @@ static enum Strike strike(bool ours, bool removes) {
   return kFail;
 }
 
-static void die(void) {
-  kill(getpid(), SIGKILL);
+// Whether the call is not to happen.
+static bool stops(enum Strike strike) {
+  if (strike == kKill) kill(getpid(), SIGKILL);
+  return strike != kNone;
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 // A call that is one step: it happens or not.
-#define STEP(name, parameters, arguments, ours, removes) \
-  int name parameters {                                  \
-    switch (strike(ours, removes)) {                     \
-      case kKill:                                        \
-        die(); /* fall through */                        \
-      case kFail:                                        \
-        return -1;                                       \
-      default:                                           \
-        return REAL(name) arguments;                     \
-    }                                                    \
+#define STEP(name, parameters, arguments, ours, removes)             \
+  int name parameters {                                              \
+    return stops(strike(ours, removes)) ? -1 : REAL(name) arguments; \
   }
 
 STEP(fsync, (int file), (file), file_below(file), false)
@@ -102,17 +97,11 @@ STEP(unlinkat, (int at, const char* path, int flags), (at, path, flags), below(p
 STEP(rmdir, (const char* path), (path), below(path), true)
 
 // A call that writes: a process that is killed in it may have written a part.
-#define WRITE(name, parameters, arguments, half) \
-  ssize_t name parameters {                      \
-    switch (strike(file_below(file), false)) {   \
-      case kKill:                                \
-        half;                                    \
-        die(); /* fall through */                \
-      case kFail:                                \
-        return -1;                               \
-      default:                                   \
-        return REAL(name) arguments;             \
-    }                                            \
+#define WRITE(name, parameters, arguments, half)         \
+  ssize_t name parameters {                              \
+    enum Strike found = strike(file_below(file), false); \
+    if (found == kKill) half;                            \
+    return stops(found) ? -1 : REAL(name) arguments;     \
   }
 
 WRITE(write, (int file, const void* data, size_t size), (file, data, size), REAL(write)(file, data, size / 2))
@@ -128,26 +117,17 @@ WRITE(pwritev64, (int file, const struct iovec* parts, int count, off64_t at), (
     REAL(pwritev64)(file, parts, count / 2, at))
 
 // Opening counts where it may make or change the file.
-#define OPEN(name, at_declared, at_passed)                                           \
-  int name(at_declared const char* path, int flags, ...) {                           \
-    va_list rest;                                                                    \
-    va_start(rest, flags);                                                           \
-    mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0;      \
-    va_end(rest);                                                                    \
-    switch (strike((flags & (O_CREAT | O_WRONLY | O_RDWR)) && below(path), false)) { \
-      case kKill:                                                                    \
-        die(); /* fall through */                                                    \
-      case kFail:                                                                    \
-        return -1;                                                                   \
-      default:                                                                       \
-        return REAL(name)(at_passed path, flags, mode);                              \
-    }                                                                                \
+#define OPEN(name, parameters, arguments)                                       \
+  int name parameters {                                                         \
+    va_list rest;                                                               \
+    va_start(rest, flags);                                                      \
+    mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) ? va_arg(rest, mode_t) : 0; \
+    va_end(rest);                                                               \
+    bool ours = (flags & (O_CREAT | O_WRONLY | O_RDWR)) && below(path);         \
+    return stops(strike(ours, false)) ? -1 : REAL(name) arguments;              \
   }
-#define NOTHING
 
-OPEN(open, NOTHING, NOTHING)
-OPEN(open64, NOTHING, NOTHING)
-#define AT_DECLARED int at,
-#define AT_PASSED at,
-OPEN(openat, AT_DECLARED, AT_PASSED)
-OPEN(openat64, AT_DECLARED, AT_PASSED)
+OPEN(open, (const char* path, int flags, ...), (path, flags, mode))
+OPEN(open64, (const char* path, int flags, ...), (path, flags, mode))
+OPEN(openat, (int at, const char* path, int flags, ...), (at, path, flags, mode))
+OPEN(openat64, (int at, const char* path, int flags, ...), (at, path, flags, mode))
