@@ -284,6 +284,7 @@ def test_two_writers_of_one_name(tmp_path):
 def test_leftovers_of_a_killed_writer_are_cleared_but_nothing_else(tmp_path):
     (tmp_path / "db.partial").mkdir()
     (tmp_path / "db.partial" / "data.mdb").write_bytes(b"half a database")
+    (tmp_path / "db.partial" / "lock.mdb").touch()
     with LmdbWriter(tmp_path / "db") as db:
         db.put(b"key", b"value")
     assert len(LmdbReader(tmp_path / "db")) == 1
