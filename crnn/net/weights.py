@@ -94,10 +94,11 @@ def read_resume(path: str) -> dict | None:
         return None
     try:
         resume = json.loads(resume_path.read_bytes())
-        wanted = resume.pop("seal", None)  # older ones have none
-        if "sha256" in resume and wanted in (None, _seal(resume)):
-            return resume
-    except (ValueError, AttributeError):
+        if isinstance(resume, dict) and isinstance(resume.get("sha256"), dict):
+            wanted = resume.pop("seal", None)  # older ones have none
+            if wanted in (None, _seal(resume)):
+                return resume
+    except (ValueError, RecursionError):  # no JSON, or brackets in brackets
         pass
     raise ValueError(f"{resume_path} is damaged; remove it to use {path} without a check")
 

@@ -218,7 +218,25 @@ def _read_resume(path: str, model: str) -> dict | None:
     if resume:
         for file in (model, path):
             weights.check_sum(file)
+        if not _is_whole(resume):
+            raise ValueError(
+                f"{weights.resume_path_of(path)} is damaged; remove it to let the data begin anew"
+            )
     return resume
+
+
+def _is_whole(resume: dict) -> bool:
+    """Whether what is put into the solver and its loaders is there and of its type."""
+    try:
+        places = [place for net in resume["data"] for place in net.values()]
+        numbers = [resume["seed"], *(number for place in places for number in place.values())]
+        return (
+            all(place.keys() <= set(_PLACE) for place in places)
+            and all(type(number) is int for number in numbers)
+            and all(type(loss) is float for loss in resume["losses"])
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def _check_histories(solver, state: pb.SolverState, path: str) -> list:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from crnn.net import weights
 from crnn.proto import pb
 from crnn.solver.events import Note, Scored
 from crnn.solver.solver import Solver
@@ -229,6 +230,34 @@ def test_a_changed_resume_file(logged, old, new):
     state, path = saved(logged), Path("out/run_iter_2.resume.json")
     path.write_text(path.read_text().replace(old, new))
     refuses(logged, state, "run_iter_2.resume.json is damaged")
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"sha256": []}', "[" * 100_000], ids=lambda text: text[:9])
+def test_a_resume_file_of_another_form(logged, content):
+    state = saved(logged)
+    Path("out/run_iter_2.resume.json").write_text(content)
+    refuses(logged, state, "run_iter_2.resume.json is damaged")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"seed": "1"},
+        {"losses": 0.5},
+        {"losses": ["0.5"]},
+        {"data": [{"data": {"position": 8.5}}]},
+        {"data": [{"data": {"next": 1}}]},
+        {"data": [7]},
+        {"data": None},
+    ],
+    ids=str,
+)
+def test_a_resume_file_whose_parts_are_of_other_types(logged, part):
+    """Nothing is put into a solver or a loader that its own snapshot would not hold."""
+    state = saved(logged)
+    resume = weights.read_resume(state)
+    weights.write_resume(state, {**resume, **part})
+    refuses(logged, state, "run_iter_2.resume.json is damaged; remove it to let the data begin anew")
 
 
 def test_a_truncated_state(logged):
