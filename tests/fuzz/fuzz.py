@@ -72,7 +72,8 @@ def run(name: str, runs: int) -> list[str]:
 def fuzz(name: str, runs: int) -> int:
     import atheris
 
-    with atheris.instrument_imports(include=["crnn.proto", "crnn.data", "crnn.data_tools"]):
+    readers = ["crnn.proto", "crnn.data", "crnn.data_tools", "crnn.net.weights", "crnn.solver.snapshot"]
+    with atheris.instrument_imports(include=readers):
         target, whole = targets()[name]
     from tests.fuzz.targets import REFUSALS
 
