@@ -22,6 +22,9 @@ from crnn.data import checksums
 from crnn.data.datum import decode, parse
 from crnn.data_tools._store import MANIFEST, Store
 
+#: What `crnn data verify` compares a database with.
+_CHECKED = {"records": int, "labels": dict, "shape": list | None, "mean": str | None, "crc32": str}
+
 
 def read_manifest(folder) -> dict | None:
     """The manifest of a database, None where it has none. Raises OSError if damaged."""
@@ -30,9 +33,13 @@ def read_manifest(folder) -> dict | None:
         return None
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            manifest = json.load(file)
     except ValueError as error:
         raise OSError(f"{path} is damaged ({error}): convert the data again") from None
+    for name, kind in _CHECKED.items():
+        if not (isinstance(manifest, dict) and isinstance(manifest.get(name, ...), kind)):
+            raise OSError(f"{path} is damaged ({name!r} is missing or odd): convert the data again")
+    return manifest
 
 
 def decoder() -> dict[str, str]:

@@ -112,10 +112,19 @@ def test_the_mean(database):
     assert verify(database) == [f"its mean {mean} is missing: crnn data mean makes it"]
 
 
+@pytest.mark.parametrize("content", [b"no such thing", b"[]"])
 @pytest.mark.parametrize("name", ["crc32", "manifest.json"])
-def test_damaged_side_files(database, name):
-    (database / name).write_bytes(b"no such thing")
+def test_damaged_side_files(database, name, content):
+    (database / name).write_bytes(content)
     with pytest.raises(OSError, match=rf"{name} is damaged"):
+        verify(database)
+
+
+@pytest.mark.parametrize("field", ['"records":', '"labels":', '"shape":', '"mean":', '"crc32":'])
+def test_a_manifest_without_a_field(database, field):
+    path = database / "manifest.json"
+    path.write_text(path.read_text().replace(field, field.upper()))
+    with pytest.raises(OSError, match=rf"manifest\.json is damaged \('{field[1:-2]}' is missing or odd\)"):
         verify(database)
 
 

@@ -164,6 +164,7 @@ OF_DATABASES = (  # key, times of a long run, what is damaged; the writer, its f
     ("cut_lmdb", 1000, f"LMDB {CUT}", "LMDB", "data.mdb", cut, "read"),
     ("flip_lmdb", 1000, f"LMDB {FLIPPED}", "LMDB", "data.mdb", flip, VERIFY),
     ("scribble_lmdb", 1000, "LMDB page with up to 512 random bytes", "LMDB", "data.mdb", scribble, VERIFY),
+    ("flip_manifest", 200, f"manifest of an LMDB {FLIPPED}", "LMDB", "manifest.json", flip, VERIFY),
     ("flip_crc32", 200, f"checksums of an LMDB {FLIPPED}", "LMDB", "crc32", flip, VERIFY),
     ("flip_leveldb", 250, f"LevelDB's log {FLIPPED}", "LevelDB", "*.log", flip, VERIFY),
     ("cut_leveldb", 250, f"LevelDB's log {CUT}", "LevelDB", "*.log", cut, VERIFY),
