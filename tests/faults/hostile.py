@@ -103,11 +103,12 @@ def refused(trial: Trial, cases: dict[str, Case]) -> Iterator[Result]:
         command.prepare(folder)
         (folder / name).write_bytes(content)
         ended = run(folder, crnn(*command.words.format(name).split()))
-        problem = _problem(ended, name, trial.folder, idle)
-        yield judged(not problem, f"{what}: {problem}")
+        found = problem(ended, name, trial.folder, idle)
+        yield judged(not found, f"{what}: {found}")
 
 
-def _problem(ended: Ended, name: str, folder: Path, idle: int) -> str:
+def problem(ended: Ended, name: str, folder: Path, idle: int) -> str:
+    """What is wrong with how a command ended that met the file `name`, or nothing; idle: MB of a process."""
     if list(folder.rglob(LOOT)) or Path("/tmp", LOOT).exists():
         return "its code was run, or it wrote where it should not"
     if not ended.refused:

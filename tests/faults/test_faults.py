@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from crnn.testing import ROOT
+from tests.faults.processes import Ended
 from tests.faults.readme import put
 from tests.faults.table import HARMLESS, Result, Row, judged
 
@@ -26,6 +27,7 @@ NAMES = [
     "cut_lmdb",
     "flip_lmdb",
     "scribble_lmdb",
+    "flip_manifest",
     "flip_leveldb",
     "hostile_pickles",
     "image_bombs",
@@ -65,6 +67,23 @@ def test_a_row_counts_what_became_of_each():
     for result in (judged(True, lost=1), judged(True, lost=0), judged(False, "wrong"), Result(HARMLESS)):
         row.add(result)
     assert str(row) == "| x | 4 | 2 | 1 | 1 | 1 (0.5) | 0 |" and row.notes == ["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("crnn train: x.pt is no state dict", ""),
+        ("crnn train: other.pt is no state dict", "refused for another reason"),
+        ("crnn train: x.pt holds " + "a" * 10_000, "characters were said"),
+        ("Traceback (most recent call last):\nKeyError: 'x.pt'", "exit code 1"),
+    ],
+)
+def test_a_refusal_names_the_hostile_file_in_few_words(tmp_path, said, problem):
+    pytest.importorskip("h5py", reason="needs h5py: any machine with crnn[hdf5,leveldb]")
+    from tests.faults import hostile
+
+    found = hostile.problem(Ended(code=1, said=said, printed="", calls=0, peak=100), "x.pt", tmp_path, 100)
+    assert problem in found and bool(problem) == bool(found)
 
 
 def test_a_table_takes_its_place_and_no_other(tmp_path):
