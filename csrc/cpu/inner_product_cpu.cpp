@@ -84,37 +84,31 @@ void dw(const InnerProductShape& q, const std::string& variant, const T* dy, con
   each(call.dw_units(), 0, call, rows.dw);
 }
 
+// The matrix [rows, columns] that fill(its values) computes.
+template <typename Fill>
+Tensor matrix(const Tensor& like, int64_t rows, int64_t columns, Fill&& fill) {
+  Tensor out = torch::stable::new_empty(like, {rows, columns});
+  THO_DISPATCH_V2(like.scalar_type(), "crnn::inner_product on cpu",
+      AT_WRAP([&] { fill(out.mutable_data_ptr<scalar_t>()); }), AT_EXPAND(AT_FLOATING_TYPES));
+  return out;
+}
+
 Tensor inner_product_cpu(const Tensor& x, const Tensor& weight, Text variant) {
   const InnerProductShape q = check_inner_product(x, weight);
-  Tensor y = torch::stable::new_empty(x, {q.N, q.O});
-  THO_DISPATCH_V2(x.scalar_type(), "crnn::inner_product on cpu", AT_WRAP([&] {
-    forward(q, variant, x.const_data_ptr<scalar_t>(), weight.const_data_ptr<scalar_t>(),
-        y.mutable_data_ptr<scalar_t>());
-  }),
-      AT_EXPAND(AT_FLOATING_TYPES));
-  return y;
+  return matrix(x, q.N, q.O,
+      [&]<typename T>(T* y) { forward(q, variant, x.const_data_ptr<T>(), weight.const_data_ptr<T>(), y); });
 }
 
 Tensor inner_product_input_backward_cpu(const Tensor& dy, const Tensor& weight, Text variant) {
   const InnerProductShape q = check_inner_product_input_backward(dy, weight);
-  Tensor out = torch::stable::new_empty(dy, {q.N, q.K});
-  THO_DISPATCH_V2(dy.scalar_type(), "crnn::inner_product_input_backward on cpu", AT_WRAP([&] {
-    dx(q, variant, dy.const_data_ptr<scalar_t>(), weight.const_data_ptr<scalar_t>(),
-        out.mutable_data_ptr<scalar_t>());
-  }),
-      AT_EXPAND(AT_FLOATING_TYPES));
-  return out;
+  return matrix(dy, q.N, q.K,
+      [&]<typename T>(T* out) { dx(q, variant, dy.const_data_ptr<T>(), weight.const_data_ptr<T>(), out); });
 }
 
 Tensor inner_product_weights_backward_cpu(const Tensor& dy, const Tensor& x, Text variant) {
   const InnerProductShape q = check_inner_product_weights_backward(dy, x);
-  Tensor out = torch::stable::new_empty(x, {q.O, q.K});
-  THO_DISPATCH_V2(x.scalar_type(), "crnn::inner_product_weights_backward on cpu", AT_WRAP([&] {
-    dw(q, variant, dy.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>(),
-        out.mutable_data_ptr<scalar_t>());
-  }),
-      AT_EXPAND(AT_FLOATING_TYPES));
-  return out;
+  return matrix(x, q.O, q.K,
+      [&]<typename T>(T* out) { dw(q, variant, dy.const_data_ptr<T>(), x.const_data_ptr<T>(), out); });
 }
 
 }  // namespace

@@ -5,7 +5,7 @@ import ctypes
 import pytest
 import torch
 
-from crnn.ops import backends, lrn, plan, scan_states, update
+from crnn.ops import backends, inner_product, lrn, plan, scan_states, update
 
 CALLS = 2000
 
@@ -34,6 +34,11 @@ def one_lrn() -> None:
     lrn(torch.ones(1, 8, 3, 3, requires_grad=True)).sum().backward()
 
 
+def one_inner_product() -> None:
+    x, weight = torch.ones(2, 8, requires_grad=True), torch.ones(3, 8, requires_grad=True)
+    inner_product(x, weight, variant="portable").sum().backward()
+
+
 def one_scan() -> None:
     z = torch.ones(9, 1, 1, 4, requires_grad=True)
     scan_states(z, torch.ones(1, 4, 4, requires_grad=True), plan(["right"], 3, 3, "reset")).sum().backward()
@@ -41,7 +46,7 @@ def one_scan() -> None:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33 or newer")
 @pytest.mark.skipif("cpu" not in backends(), reason="needs the C++ kernels: make build")
-@pytest.mark.parametrize("call", [one_update, one_lrn, one_scan])
+@pytest.mark.parametrize("call", [one_update, one_lrn, one_inner_product, one_scan])
 def test_calls_leave_nothing_behind(call, threads):
     threads(1)
     for _ in range(CALLS):
