@@ -53,6 +53,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=BUILD, metavar="DIR", help="default build/faults")
     parser.add_argument("--list", action="store_true", help="name the faults")
     arguments = parser.parse_args()
+    home = Path.cwd()  # some faults work in their own folder
     preloaded()
     from . import converters, damage, hostile, snapshots, surroundings  # noqa: F401 (they register theirs)
 
@@ -65,7 +66,7 @@ def main() -> int:
     import_all()
     rows = []
     for key in names:
-        kept = arguments.results / f"{key}.json"
+        kept = home / arguments.results / f"{key}.json"
         if arguments.fresh or arguments.only or not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             strike(key, arguments.times, arguments.seed, shown=True).save(kept)
@@ -73,7 +74,7 @@ def main() -> int:
         print(rows[-1], flush=True)
     print(table(rows))
     if arguments.write:
-        put(arguments.write, "faults", table(rows))
+        put(home / arguments.write, "faults", table(rows))
     return int(any(row.silent for row in rows))
 
 
