@@ -1,7 +1,7 @@
 """Gives the targets bytes that libFuzzer makes up to reach new lines of code (atheris); prints a table.
 
-  python tests/fuzz/fuzz.py                       every target, 100,000 executions each
-  python tests/fuzz/fuzz.py weights --runs 1000000
+  python tests/fuzz/fuzz.py                       every target, a minute each, one a core
+  python tests/fuzz/fuzz.py weights --seconds 3600
   python tests/fuzz/fuzz.py --write               and the table into README.md beside this file
 
 An input that ends in another error than ValueError or OSError is kept in build/fuzz/crash-*; exit code 1.
@@ -9,11 +9,14 @@ An input that ends in another error than ValueError or OSError is kept in build/
 
 import argparse
 import contextlib
+import os
 import platform
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,16 +30,17 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("target", nargs="*", help="default all")
-    parser.add_argument("--runs", type=int, default=100_000, help="executions of each target")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default 60)")
     parser.add_argument("--write", action="store_true", help="the table into tests/fuzz/README.md")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        return fuzz(arguments.target[0], arguments.runs)
+        return fuzz(arguments.target[0], arguments.seconds)
     names = list(targets())
     if unknown := set(arguments.target) - set(names):
         parser.error(f"no target {unknown.pop()!r}; there are {', '.join(names)}")
-    rows = [run(name, arguments.runs) for name in arguments.target or names]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(pool.map(partial(run, seconds=arguments.seconds), arguments.target or names))
     lines = ["| target | executions | other errors | lines reached | seconds |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     total, crashes = (sum(int(row[i].replace(",", "")) for row in rows) for i in (1, 2))
@@ -54,10 +58,10 @@ def targets() -> dict:
     return {target.__name__: (target, whole) for target, whole in seeds().items()}
 
 
-def run(name: str, runs: int) -> list[str]:
+def run(name: str, seconds: int) -> list[str]:
     """A row of the table: one target in a process of its own, which libFuzzer ends."""
     started = time.monotonic()
-    command = [sys.executable, __file__, "--child", name, "--runs", str(runs)]
+    command = [sys.executable, __file__, "--child", name, "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     said = done.stderr + done.stdout
     counts = [int(n) for n in re.findall(r"^#(\d+)", said, re.MULTILINE)]
@@ -69,7 +73,7 @@ def run(name: str, runs: int) -> list[str]:
             f"{time.monotonic() - started:.0f}"]  # fmt: skip
 
 
-def fuzz(name: str, runs: int) -> int:
+def fuzz(name: str, seconds: int) -> int:
     import atheris
 
     readers = ["crnn.proto", "crnn.data", "crnn.data_tools", "crnn.net.weights", "crnn.solver.snapshot"]
@@ -86,7 +90,7 @@ def fuzz(name: str, runs: int) -> int:
     for i, content in enumerate(whole):
         (corpus / f"whole-{i}").write_bytes(content)
     longest = max(LONGEST, *map(len, whole))
-    flags = [f"-runs={runs}", f"-max_len={longest}", "-seed=1", f"-artifact_prefix={BUILD}/"]
+    flags = [f"-max_total_time={seconds}", f"-max_len={longest}", "-seed=1", f"-artifact_prefix={BUILD}/"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], one)
     atheris.Fuzz()
     return 0
