@@ -77,17 +77,16 @@ struct FewRowsOf {
       }
   }
 
-  // out [R, kSide] += dy [rows, R] transposed, times w [rows, kSide].
+  // out [R, kSide] += dy [rows, R] transposed, times w [rows, kSide]: a sum of its own first, as thousands of
+  // terms one after the other would lose what rounding takes from each.
   template <int R>
   static void stack(int64_t rows, const T* dy, int64_t N, const T* w, T* out) {
-    Vector sum[R][2];
-    for (int n = 0; n < R; ++n)
-      for (int v = 0; v < 2; ++v) sum[n][v] = at(out + n * kPitch + v * kLanes);
+    Vector sum[R][2] = {};
     for (int64_t o = 0; o < rows; ++o, dy += N, w += kPitch)
       for (int n = 0; n < R; ++n)
         for (int v = 0; v < 2; ++v) sum[n][v] += dy[n] * at(w + v * kLanes);
     for (int n = 0; n < R; ++n)
-      for (int v = 0; v < 2; ++v) at(out + n * kPitch + v * kLanes) = sum[n][v];
+      for (int v = 0; v < 2; ++v) at(out + n * kPitch + v * kLanes) += sum[n][v];
   }
 
   // The rows that are left when kFewTile at a time no longer fit.
