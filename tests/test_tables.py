@@ -186,3 +186,9 @@ def test_every_layer_type_says_its_shapes():
             f"{name}: the docstring lists bottoms, tops and blobs"
         )
     assert crnn.layers.__doc__
+
+
+def test_commands_of_experiments_find_the_shipped_files_from_any_folder():
+    for path in (ROOT / "prototxt_like").rglob("experiment.prototxt"):
+        named = re.findall(r'command: "[^"]*\bprototxt_like/', path.read_text())
+        assert not named, f"{path}: {{here}} is its folder, wherever crnn is installed"
