@@ -50,9 +50,7 @@ def work(case: Case, op: str, mode: str, itemsize: int) -> Work:
     if op == "inner_product":
         N, outputs, K = case
         macs, values = N * outputs * K, N * K + outputs * K + N * outputs
-        passes = (
-            3 if mode == "forward+backward" else 1
-        )  # y; dx and dW: two of the three are read, one written
+        passes = 3 if mode == "forward+backward" else 1  # y, dx, dW: each of two matrices makes the third
         return Work(2 * macs * passes, values * passes * itemsize, 0)
     c, K, P, D = CELLS[case.cell], len(case.directions), case.H * case.W, case.D
     rows = P * case.N * K  # states of all directions
