@@ -17,7 +17,7 @@ def faults():
 
 if sys.argv[1] == "keep":
     assert keep_freed()
-print(min(faults() for _ in range(5)))
+print(min(faults() for _ in range(30)))  # small objects in its holes make the heap grow for up to six rounds
 """
 
 
