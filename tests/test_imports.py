@@ -16,7 +16,7 @@ RULES = {
     "crnn.nn": ({"crnn.ops"}, {"torch"}),
     "crnn.data": ({"crnn.proto"}, {"numpy", "lmdb", "plyvel", "cv2", "google"}),
     "crnn.layers": ({"crnn.ops", "crnn.proto", "crnn.data"}, {"torch", "numpy"}),
-    "crnn.net": ({"crnn.layers", "crnn.proto"}, {"torch", "numpy", "safetensors"}),
+    "crnn.net": ({"crnn.ops", "crnn.layers", "crnn.proto"}, {"torch", "numpy", "safetensors"}),
     "crnn.solver": ({"crnn.ops", "crnn.net", "crnn.proto"}, {"torch", "numpy", "tqdm"}),
     "crnn.report": (set(), {"numpy", "matplotlib"}),
     "crnn.experiments": (

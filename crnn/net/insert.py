@@ -8,15 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from crnn.ops.plan import CASCADES
 from crnn.proto import pb
 from crnn.proto.blobs import from_array
 from crnn.proto.text import Document, PrototxtError
 
-CASCADES = {
-    "horizontal": (("right", "left"),),
-    "vertical": (("down", "up"),),
-    "both": (("right", "left"), ("down", "up")),
-}
 _KINDS = ("Convolution", "Deconvolution")
 
 

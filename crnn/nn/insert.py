@@ -8,14 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from crnn.ops.plan import CASCADES
+
 from .spatial_rnn import SpatialRNN
 
-#: where -> the directions of each bidirectional RNN, in their order.
-CASCADES = {
-    "horizontal": (("right", "left"),),
-    "vertical": (("down", "up"),),
-    "both": (("right", "left"), ("down", "up")),
-}
 _RELUS = (F.relu, torch.relu, "relu", "relu_", torch.relu_)
 
 

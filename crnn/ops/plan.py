@@ -101,6 +101,13 @@ ORDERS = {
     "mirror_up": lambda H, W: ((H - 1) * W, H, -W, W, 1),
 }
 
+#: where an L-RNN is inserted -> the directions of each of its bidirectional RNNs, in their order.
+CASCADES = {
+    "horizontal": (("right", "left"),),
+    "vertical": (("down", "up"),),
+    "both": (("right", "left"), ("down", "up")),
+}
+
 
 def plan(directions: Sequence[str], H: int, W: int, line_break: LineBreak | str) -> list[Direction]:
     """The plan of the named directions over an H x W map; a sequence of T steps is ("right",) over 1 x T.

@@ -3,7 +3,8 @@
 import argparse
 import os
 
-from crnn.net.insert import CASCADES, insert, insert_weights
+from crnn.net.insert import insert, insert_weights
+from crnn.ops.plan import CASCADES
 from crnn.proto import pb
 from crnn.proto.blobs import read_binary, write_binary, write_bytes
 from crnn.proto.text import dump
