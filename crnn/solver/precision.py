@@ -1,11 +1,30 @@
 """Arithmetic in two bytes: torch's autocast, and a scale of the loss for float16. Blobs stay float32."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+#: GradScaler's state: the type of each number, and what it lies between.
+_STATE = {
+    "scale": (float, 0, math.inf),
+    "growth_factor": (float, 1, math.inf),
+    "backoff_factor": (float, 0, 1),
+    "growth_interval": (int, 0, math.inf),
+    "_growth_tracker": (int, -1, math.inf),
+}
+
+
+def is_state(state) -> bool:
+    """Whether something read from a file has the form of `Precision.state`."""
+    if state == {}:
+        return True
+    return (type(state) is dict and state.keys() == _STATE.keys()) and all(
+        type(state[name]) is kind and low < state[name] < high for name, (kind, low, high) in _STATE.items()
+    )
 
 
 class Precision:

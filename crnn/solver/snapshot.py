@@ -1,4 +1,4 @@
-"""Snapshots: Caffe's .caffemodel and .solverstate (or .h5), and a .resume.json that makes a resume exact.
+"""Snapshots: Caffe's .caffemodel and .solverstate (or .h5), and beside them a .resume.json (resume.py).
 
 Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
 """
@@ -23,8 +23,7 @@ from crnn.proto.blobs import (
     write_bytes,
 )
 from crnn.proto.stored import read_layers
-
-_PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with the same batches
+from crnn.solver import resume
 
 
 def probe(prefix: str, iteration: int) -> None:
@@ -73,7 +72,7 @@ def save(solver) -> str:
     in_hdf5 = solver.param.snapshot_format == pb.SolverParameter.HDF5
     kind, end, line = ("HDF5", ".h5", 474) if in_hdf5 else ("binary proto", "", 464)
     model, path = f"{stem}.caffemodel{end}", f"{stem}.solverstate{end}"
-    carried = _carried(solver)
+    carried = resume.carried(solver)
     if solver.ranks.rank > 0:
         return path
     probe(solver.param.snapshot_prefix, solver.iter)
@@ -84,38 +83,11 @@ def save(solver) -> str:
     state.history.extend(from_array(h.cpu().numpy()) for h in _histories(solver))
     data = hdf5.state_bytes(state) if in_hdf5 else serialized(path, state)
     sums = {model: weights.sha256(model), path: hashlib.sha256(data).hexdigest()}
-    weights.write_resume(path, _resume(solver, carried, sums))
+    weights.write_resume(path, resume.content(solver, carried, sums))
     write_bytes(path, data)  # the solverstate comes last: where it is, the rest is
     if solver.param.snapshot_keep:
         _remove_old(solver)
     return path
-
-
-def _carried(solver) -> list[list[dict[str, list]]]:
-    """What every process's recurrent layers carry to the next batch: process, net, layer."""
-    nets = [
-        {layer.name: solver.ranks.gather(layer.carried) for layer in recurrent(net)} for net in _nets(solver)
-    ]
-    return [
-        [{name: of_all[rank].tolist() for name, of_all in net.items()} for net in nets]
-        for rank in range(solver.ranks.count)
-    ]
-
-
-def _resume(solver, carried: list[list[dict]], sums: dict[str, str]) -> dict:
-    """What Caffe's files do not hold; `carried`: by process; `sums`: sha256 by file."""
-    return {
-        "seed": solver.seed,
-        "losses": list(solver.losses),
-        "loss_scale": solver.precision.state(),
-        "data": [
-            {layer.name: {key: getattr(layer.loader, key) for key in _PLACE} for layer in _readers(net)}
-            for net in _nets(solver)
-        ],
-        "states": carried[0],
-        "states_of_other_ranks": carried[1:],
-        "sha256": {os.path.basename(file): digest for file, digest in sums.items()},
-    }
 
 
 def states(prefix: str) -> list[str]:
@@ -148,50 +120,26 @@ def restore(solver, path: str) -> str:
     """
     state = _read_state(path)
     model = _model_of(state, path)
-    resume = _read_resume(path, model)
+    beside = resume.read(path, model)
     histories = _check_histories(solver, state, path)
     _check_layers(solver.net, model)
+    if beside is not None:
+        resume.check(solver, beside, path)
     weights.load(solver.net, model)
     for own, restored in zip(_histories(solver), histories, strict=True):
         own.copy_(torch.from_numpy(restored))
     solver.iter, solver.current_step = state.iter, state.current_step
     solver.losses.clear()
-    if resume is None:
+    if beside is None:
         solver.note("snapshot.py", f"{path} has no .resume.json beside it: the data begin anew", shown=True)
-        return path
-    solver.seed = resume["seed"]
-    solver.losses.extend(resume["losses"])
-    solver.precision.restore(resume.get("loss_scale", {}))
-    for net, places in zip(_nets(solver), resume["data"], strict=False):
-        for layer in _readers(net):
-            for key, value in places.get(layer.name, {}).items():
-                setattr(layer.loader, key, value)
-            layer.loader.seek(layer.loader.position)
-    carried = [resume.get("states", []), *resume.get("states_of_other_ranks", [])]
-    own = carried[solver.ranks.rank if solver.ranks.rank < len(carried) else 0]
-    for net, states in zip(_nets(solver), own, strict=False):
-        for layer in recurrent(net):
-            layer.carried = layer.carried.new_tensor(states[layer.name])
+    else:
+        resume.put(solver, beside)
     return path
 
 
 def _histories(solver) -> list[torch.Tensor]:
     """Caffe's order: the first history of every blob, then the second of every blob."""
     return [param.history[i] for i in range(solver.rule.histories) for param in solver.params]
-
-
-def _nets(solver):
-    return [solver.net, *solver.test_nets]
-
-
-def _readers(net):
-    """The layers that read records one after the other."""
-    return [layer for layer in net.layers if hasattr(layer, "loader")]
-
-
-def recurrent(net):
-    """The layers that hand a state from batch to batch (RNN, LSTM)."""
-    return [layer for layer in net.layers if hasattr(layer, "carried")]
 
 
 def _read_state(path: str) -> pb.SolverState:
@@ -210,33 +158,6 @@ def _model_of(state: pb.SolverState, path: str) -> str:
         if os.path.exists(model):
             return model
     raise FileNotFoundError(f"{path} continues {state.learned_net}, which is neither there nor beside it")
-
-
-def _read_resume(path: str, model: str) -> dict | None:
-    """The .resume.json beside a solverstate, once both files proved to be those it was written with."""
-    resume = weights.read_resume(path)
-    if resume:
-        for file in (model, path):
-            weights.check_sum(file)
-        if not _is_whole(resume):
-            raise ValueError(
-                f"{weights.resume_path_of(path)} is damaged; remove it to let the data begin anew"
-            )
-    return resume
-
-
-def _is_whole(resume: dict) -> bool:
-    """Whether what is put into the solver and its loaders is there and of its type."""
-    try:
-        places = [place for net in resume["data"] for place in net.values()]
-        numbers = [resume["seed"], *(number for place in places for number in place.values())]
-        return (
-            all(place.keys() <= set(_PLACE) for place in places)
-            and all(type(number) is int for number in numbers)
-            and all(type(loss) is float for loss in resume["losses"])
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
 
 
 def _check_histories(solver, state: pb.SolverState, path: str) -> list:

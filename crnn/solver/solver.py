@@ -15,7 +15,7 @@ from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.text import Document, dump
 from crnn.proto.upgrade import read_solver
-from crnn.solver import adaptive, lr_policy, nets, params, sgd, snapshot  # noqa: F401 (adaptive registers its types)
+from crnn.solver import adaptive, lr_policy, nets, params, resume, sgd, snapshot  # noqa: F401 (adaptive registers its types)
 from crnn.solver.events import (
     Displayed,
     Event,
@@ -113,7 +113,7 @@ class Solver:
     def _share_work(self) -> None:
         self.ranks.split(self.net)
         for net in self.test_nets:
-            if not snapshot.recurrent(net):  # those hand a state from batch to batch
+            if not resume.recurrent(net):  # those hand a state from batch to batch
                 self.ranks.deal(net)
         count, sizes = self.ranks.count, {loader.batch_size for loader in loaders(self.net)}
         batches = "".join(f", {n * count} images a batch ({n} each)" for n in sorted(sizes))
@@ -327,7 +327,7 @@ class Solver:
         self._emit(Scoring(self.iter, k))
         net, batches = self.test_nets[k], self.param.test_iter[k]
         feeds = each_pass(feed)
-        scores = Scores(net, batches, self.ranks, dealt=not snapshot.recurrent(net))
+        scores = Scores(net, batches, self.ranks, dealt=not resume.recurrent(net))
         for batch in scores.turns():
             self._take_requests()
             if self.stopped:

@@ -25,7 +25,7 @@ from crnn.proto.npz import read_npz
 from crnn.proto.stored import read_layers
 from crnn.proto.text import parse
 from crnn.proto.upgrade import upgrade_net
-from crnn.solver.snapshot import _read_resume
+from crnn.solver.resume import read as read_resume
 from crnn.testing import golden
 
 REFUSALS = (ValueError, OSError)
@@ -111,7 +111,7 @@ def checksums(data: bytes) -> None:
 def resume_json(data: bytes) -> None:
     on_disk(data, "run.resume.json")
     state = on_disk(b"", "run.solverstate")
-    _read_resume(state, state)
+    read_resume(state, state)
 
 
 def arrays(data: bytes) -> None:

@@ -17,6 +17,13 @@ from crnn.testing import golden
 from tests.solver import sequence
 
 ADAM = {"type": '"Adam"'}
+SCALE = {
+    "scale": 65536.0,
+    "growth_factor": 2.0,
+    "backoff_factor": 0.5,
+    "growth_interval": 2000,
+    "_growth_tracker": 0,
+}
 SAVED = ("run_iter_2.caffemodel", "run_iter_2.resume.json", "run_iter_2.solverstate")
 
 
@@ -249,6 +256,16 @@ def test_a_resume_file_of_another_form(logged, content):
         {"data": [{"data": {"next": 1}}]},
         {"data": [7]},
         {"data": None},
+        {"data": [{"data": {"position": -1}}]},
+        {"seed": 1 << 63},
+        {"states": None},
+        {"states": ["data"]},
+        {"states_of_other_ranks": [7]},
+        {"loss_scale": []},
+        {"loss_scale": {"scale": 65536.0}},
+        {"loss_scale": {**SCALE, "scale": "65536"}},
+        {"loss_scale": {**SCALE, "scale": float("nan")}},
+        {"loss_scale": {**SCALE, "backoff_factor": 2.0}},
     ],
     ids=str,
 )
@@ -258,6 +275,29 @@ def test_a_resume_file_whose_parts_are_of_other_types(logged, part):
     resume = weights.read_resume(state)
     weights.write_resume(state, {**resume, **part})
     refuses(logged, state, "run_iter_2.resume.json is damaged; remove it to let the data begin anew")
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        {},
+        {"rnn": 0.5},
+        {"rnn": [[[0.5] * 3]]},
+        {"rnn": [[[0.5] * 4]] * 2},
+        {"rnn": [[[0.5] * 3], [[0.5] * 3] * 2]},
+        {"rnn": [[["0.5"] * 3]] * 2},
+        {"rnn": [[0.5] * 3] * 2},
+    ],
+    ids=str,
+)
+def test_carried_states_that_are_not_this_nets(logged, carried):
+    fields = sequence.written()
+    state = saved(logged, **fields)
+    resume = weights.read_resume(state)
+    assert np.shape(resume["states"][0]["rnn"]) == (2, 2, 3)
+    weights.write_resume(state, {**resume, "states": [carried]})
+    message = "run_iter_2.resume.json is of another net: layer 'rnn' carries 2 states of 3 channels, there"
+    refuses(logged, state, message, **fields)
 
 
 def test_a_truncated_state(logged):
