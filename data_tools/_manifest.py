@@ -20,10 +20,28 @@ import numpy as np
 
 from crnn.data import checksums
 from crnn.data.datum import decode, parse
+from crnn.data.form import has_form
 from crnn.data_tools._store import MANIFEST, Store
 
-#: What `crnn data verify` compares a database with.
-_CHECKED = {"records": int, "labels": dict, "shape": list | None, "mean": str | None, "crc32": str}
+_FORM = {
+    "dataset": str,
+    "made_by": str,
+    "decoder": {"opencv": str, "jpeg": str},
+    "options": dict,
+    "inputs": {str: dict},
+    "listed": int,
+    "records": int,
+    "official": int | None,
+    "classes": int | None,
+    "map_classes": int | None,
+    "labels": {str: int},
+    "shape": list | None,
+    "mean": str | None,
+    "crc32": str,
+    "skipped": [(int, str, str)],
+    "oddities": [(int, str, str)],
+}
+_NOT_ALWAYS = {"classes": None, "map_classes": None}
 
 
 def read_manifest(folder) -> dict | None:
@@ -36,10 +54,11 @@ def read_manifest(folder) -> dict | None:
             manifest = json.load(file)
     except ValueError as error:
         raise OSError(f"{path} is damaged ({error}): convert the data again") from None
-    for name, kind in _CHECKED.items():
-        if not (isinstance(manifest, dict) and isinstance(manifest.get(name, ...), kind)):
+    known = {**_NOT_ALWAYS, **manifest} if isinstance(manifest, dict) else {}
+    for name, form in _FORM.items():
+        if not has_form(known, {name: form}):
             raise OSError(f"{path} is damaged ({name!r} is missing or odd): convert the data again")
-    return manifest
+    return known
 
 
 def decoder() -> dict[str, str]:

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 
 import crnn
+from crnn.data import checksums
 from crnn.data.databases import open_database
+from crnn.data.form import has_form
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
 
@@ -99,13 +101,32 @@ def database(path: str) -> dict:
     reader = open_database(path)
     written = Path(path, FILE)
     if written.exists():
-        manifest = json.loads(written.read_text(encoding="utf-8"))
-        return {"records": len(reader), "dataset": manifest["dataset"], "crc32": manifest["crc32"]}
+        said = _said(written)
+        if not has_form(said, {"dataset": str, "crc32": str}) or said["crc32"] != _sums(path):
+            raise ValueError(
+                f"{written} is damaged or of another database: convert the data again, or remove it to have "
+                "the records themselves summed up"
+            )
+        return {"records": len(reader), "dataset": said["dataset"], "crc32": said["crc32"]}
     sum_ = hashlib.sha256()
     for key, value in reader.items():
         for part in (key, value):
             sum_.update(len(part).to_bytes(8, "little") + part)
     return {"records": len(reader), "sha256": sum_.hexdigest()}
+
+
+def _said(file: Path):
+    """What a JSON file holds; None if it is none."""
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):  # no JSON, or brackets in brackets
+        return None
+
+
+def _sums(path: str) -> str | None:
+    """sha256 of the checksums beside a database's records."""
+    sums = os.path.join(path, checksums.NAME)
+    return digest(sums) if os.path.exists(sums) else None
 
 
 @cache
@@ -139,5 +160,8 @@ def record(folder: Path, content: dict, setup: dict[str, str]) -> None:
 
 
 def read(folder: Path) -> dict:
-    """The manifest of a job. Raises OSError if there is none."""
-    return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    """The manifest of a job. Raises OSError if there is none, ValueError if it is damaged."""
+    said = _said(folder / FILE)
+    if not has_form(said, {"data": {str: dict}, "runs": [{str: str}]}) or not said["runs"]:
+        raise ValueError(f"{folder / FILE} is damaged: move {folder} away to run its job anew")
+    return said

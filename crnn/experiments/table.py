@@ -168,8 +168,9 @@ def _setup(done: Sequence[Job]) -> dict[str, str]:
     manifests, setup = [manifest.read(job.folder) for job in done], {}
     for path, what in sorted({p: w for m in manifests for p, w in m["data"].items()}.items()):
         setup[path] = ", ".join(f"{key} {value}" for key, value in what.items())
-    for key in manifests[0]["runs"][0]:
-        counts = Counter(run[key] for m in manifests for run in m["runs"])
+    runs = [run for m in manifests for run in m["runs"]]
+    for key in dict.fromkeys(key for run in runs for key in run):
+        counts = Counter(run.get(key, "not said") for run in runs)
         values = [f"{value} ({n} runs)" for value, n in counts.most_common()]
         setup[key] = "; ".join(values) if len(counts) > 1 else next(iter(counts))
     return setup

@@ -120,12 +120,44 @@ def test_damaged_side_files(database, name, content):
         verify(database)
 
 
-@pytest.mark.parametrize("field", ['"records":', '"labels":', '"shape":', '"mean":', '"crc32":'])
-def test_a_manifest_without_a_field(database, field):
+FIELDS = ["dataset", "made_by", "decoder", "options", "inputs", "listed", "records", "official"]
+FIELDS += ["labels", "shape", "mean", "crc32", "skipped", "oddities"]
+
+
+@pytest.mark.parametrize("read", [verify, info])
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_manifest_without_a_field(database, read, field):
     path = database / "manifest.json"
-    path.write_text(path.read_text().replace(field, field.upper()))
-    with pytest.raises(OSError, match=rf"manifest\.json is damaged \('{field[1:-2]}' is missing or odd\)"):
-        verify(database)
+    path.write_text(path.read_text().replace(f'"{field}":', f'"{field.upper()}":', 1))
+    with pytest.raises(OSError, match=rf"manifest\.json is damaged \('{field}' is missing or odd\)"):
+        read(database)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"dataset": None},
+        {"decoder": {"opencv": "5.0"}},
+        {"options": []},
+        {"inputs": {"list": 7}},
+        {"listed": "60"},
+        {"official": True},
+        {"classes": "4"},
+        {"map_classes": [4]},
+        {"labels": {"0": "15"}},
+        {"skipped": [[7, "x.jpg"]]},
+        {"oddities": [{"name": "x.jpg"}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("read", [verify, info])
+def test_a_manifest_with_a_field_of_another_form(database, read, field):
+    path = database / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **field}))
+    with pytest.raises(
+        OSError, match=rf"manifest\.json is damaged \('{next(iter(field))}' is missing or odd\)"
+    ):
+        read(database)
 
 
 def test_a_truncated_database_is_an_error_and_not_a_signal(database, crnn):
@@ -135,19 +167,12 @@ def test_a_truncated_database_is_an_error_and_not_a_signal(database, crnn):
     assert result.returncode == 1 and "data.mdb is truncated" in result.stderr
 
 
-def test_a_map_beyond_its_classes(tmp_path):
+def test_a_map_beyond_its_classes(tmp_path, database):
     with LmdbWriter(tmp_path / "db") as db:
         for i, value in enumerate((20, 255, 21)):
             db.put(b"%d" % i, encode(np.full((1, 4, 4), value, np.uint8), 0))
-    manifest = {
-        "records": 3,
-        "map_classes": 21,
-        "labels": {"0": 3},
-        "mean": None,
-        "shape": [1, 4, 4],
-        "crc32": "",
-    }
-    (tmp_path / "db/manifest.json").write_text(json.dumps(manifest))
+    manifest = json.loads((database / "manifest.json").read_text())
+    (tmp_path / "db/manifest.json").write_text(json.dumps({**manifest, "map_classes": 21}))
     assert "record b'2' is a map with the value 21, beyond 21 classes" in verify(tmp_path / "db")
 
 
