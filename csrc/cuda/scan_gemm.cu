@@ -3,7 +3,8 @@
 #include "by_dtype.h"
 #include "launch.h"
 #include "product.h"
-#include "scan_gemm.cuh"
+#include "scan_gemm_backward.cuh"
+#include "scan_gemm_forward.cuh"
 #include "scan_variants.h"
 
 namespace crnn {
