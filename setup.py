@@ -117,6 +117,11 @@ def extension() -> dict:
     from torch.utils.cpp_extension import BuildExtension, CppExtension
 
     class Build(BuildExtension):
+        def finalize_options(self):
+            super().finalize_options()
+            if self.editable_mode:  # pip's folder is gone afterwards: objects stay where build_ext finds them
+                self.build_temp = f"build/temp.{self.plat_name}-{sys.implementation.cache_tag}"
+
         def build_extension(self, ext):
             if ext.name == "crnn._C_cuda":
                 ext.extra_objects = compile_kernels(Path(self.build_temp) / "cuda")
