@@ -52,7 +52,7 @@ def read_manifest(folder) -> dict | None:
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, or brackets in brackets
         raise OSError(f"{path} is damaged ({error}): convert the data again") from None
     known = {**_NOT_ALWAYS, **manifest} if isinstance(manifest, dict) else {}
     for name, form in _FORM.items():

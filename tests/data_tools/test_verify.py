@@ -112,7 +112,7 @@ def test_the_mean(database):
     assert verify(database) == [f"its mean {mean} is missing: crnn data mean makes it"]
 
 
-@pytest.mark.parametrize("content", [b"no such thing", b"[]"])
+@pytest.mark.parametrize("content", [b"no such thing", b"[]", b"[" * 100_000], ids=range(3))
 @pytest.mark.parametrize("name", ["crc32", "manifest.json"])
 def test_damaged_side_files(database, name, content):
     (database / name).write_bytes(content)

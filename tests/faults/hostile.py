@@ -1,5 +1,6 @@
 """Files made to harm: commands refuse them in a sentence, run nothing of theirs, and stay small and quick."""
 
+import json
 import shutil
 import struct
 import tarfile
@@ -69,6 +70,12 @@ def listed(folder: Path) -> None:
     (folder / "list").write_text("x.jpg 0\n")
 
 
+def resumable(folder: Path) -> None:
+    training.prepare(folder)
+    training.train(folder, "binary", 1)
+    training.training(folder, "binary", 2)
+
+
 def treed(folder: Path) -> None:
     shutil.copytree(golden("tools/raw_color_lmdb"), folder / "db")
     (folder / "tree.txt").write_text("thing\n" + "".join(f"  n{i} x{i}\n" for i in range(9)))
@@ -88,6 +95,8 @@ CLASSIFY = Command("classify --no-pictures deploy.prototxt fc.caffemodel {}", cl
 CONVERT = Command("data convert imageset . list db", listed)
 CIFAR = Command("data convert cifar10 . out")
 PATHS = Command("data paths db tree.txt out --answers {}", treed)
+INFO = Command("data info db", treed)
+RESUME = Command("train -solver solver.prototxt -snapshot out/run_iter_1.solverstate", resumable)
 MEAN, DATA = "mean.binaryproto", "raw_color_lmdb/data.mdb"  # of the training
 
 Case = tuple[Command, str, bytes]  # what meets the hostile file, its name, its content
@@ -255,3 +264,47 @@ BINARIES = {
 @fault("weights, means, databases: impossible shapes, wrong magic", len(BINARIES))
 def hostile_binaries(trial: Trial) -> Iterator[Result]:
     return refused(trial, BINARIES)
+
+
+# ---- what stands beside data and snapshots ----
+
+MANIFEST = {
+    "dataset": "x",
+    "made_by": "x",
+    "decoder": {"opencv": "5", "jpeg": "x"},
+    "options": {},
+    "inputs": {},
+}
+MANIFEST |= {"listed": 12, "records": 12, "official": None, "labels": {"0": 12}, "shape": None, "mean": None}
+MANIFEST |= {"crc32": "", "skipped": [], "oddities": []}
+RESUMED = {"sha256": {}, "seed": 1, "losses": [], "data": [], "states": []}  # of no snapshot in particular
+SIDES = {
+    "manifest: no JSON": (INFO, "db/manifest.json", PICKLE),
+    "manifest: 100,000 open brackets": (INFO, "db/manifest.json", b"[" * 100_000),
+    **{
+        f"manifest: {text}": (INFO, "db/manifest.json", json.dumps(MANIFEST | field).encode())
+        for text, field in {
+            "options a list": {"options": [7]},
+            "inputs of a number": {"inputs": {"x": 7}},
+            "a listed that is text": {"listed": "12"},
+            "a decoder without names": {"decoder": {}},
+            "skipped without reasons": {"skipped": [[1, "x"]]},
+        }.items()
+    },
+    **{
+        f".resume.json: {text}": (RESUME, "out/run_iter_1.resume.json", json.dumps(RESUMED | field).encode())
+        for text, field in {
+            "states a number": {"states": 7},
+            "states of words": {"states": ["x"]},
+            "a seed of 2^80": {"seed": 1 << 80},
+            "a position before the first": {"data": [{"data": {"position": -1}}]},
+            "a scale of words": {"loss_scale": {"scale": "x"}},
+            "a list for a scale": {"loss_scale": [65536.0]},
+        }.items()
+    },
+}
+
+
+@fault("manifests and .resume.json: parts of other forms", len(SIDES))
+def hostile_sides(trial: Trial) -> Iterator[Result]:
+    return refused(trial, SIDES)

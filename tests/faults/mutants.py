@@ -28,6 +28,7 @@ TESTS = {
         "solver/test_resume.py",
         "solver/test_precision.py",
     ],
+    "crnn/solver/resume.py": ["solver/test_snapshot.py", "solver/test_resume.py"],
     "crnn/data/records.py": ["data/test_loader.py"],
     "crnn/data/loader.py": ["data/test_loader.py"],
     "crnn/data/lmdb_reader.py": ["data/test_lmdb.py", "data_tools/test_verify.py"],

@@ -34,6 +34,7 @@ NAMES = [
     "hostile_archives",
     "hostile_prototxts",
     "hostile_binaries",
+    "hostile_sides",
     "reader_death",
     "surroundings",
 ]
