@@ -14,16 +14,16 @@ class Header(NamedTuple):
     channels: int = 0  # of a JPEG: 1, 3, or 4 (CMYK); else 0
 
 
-def read_header(file: bytes) -> Header | None:
-    """The header of an image file; None where it is of another kind or ends too early."""
+def read_header(file) -> Header | None:
+    """The header of a file (bytes or a memoryview); None where it is of another kind or ends too early."""
     try:
-        if file.startswith(b"\xff\xd8"):
+        if file[:2] == b"\xff\xd8":
             return _jpeg(file)
-        if file.startswith(b"\x89PNG\r\n\x1a\n"):
+        if file[:8] == b"\x89PNG\r\n\x1a\n":
             return Header("png", *struct.unpack_from(">II", file, 16))
         if file[:6] in (b"GIF87a", b"GIF89a"):
             return Header("gif", *struct.unpack_from("<HH", file, 6))
-        if file.startswith(b"BM"):
+        if file[:2] == b"BM":
             return Header("bmp", *map(abs, struct.unpack_from("<ii", file, 18)))
         if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
             return _webp(file)
@@ -36,7 +36,7 @@ def read_header(file: bytes) -> Header | None:
     return None
 
 
-def _jpeg(file: bytes) -> Header | None:
+def _jpeg(file) -> Header | None:
     """Walks the segments to the frame header, SOF0 to SOF15 without DHT, JPG and DAC."""
     at = 2
     while True:
@@ -54,7 +54,7 @@ def _jpeg(file: bytes) -> Header | None:
             at += 2 + struct.unpack_from(">H", file, at + 2)[0]
 
 
-def _webp(file: bytes) -> Header | None:
+def _webp(file) -> Header | None:
     kind = file[12:16]
     if kind == b"VP8X":
         size = int.from_bytes(file[24:27], "little"), int.from_bytes(file[27:30], "little")
@@ -68,7 +68,7 @@ def _webp(file: bytes) -> Header | None:
     return None
 
 
-def _tiff(file: bytes, order: str) -> Header | None:
+def _tiff(file, order: str) -> Header | None:
     """Of the first directory; an entry's value lies in its last four bytes, a short one in two of them."""
     (directory,) = struct.unpack_from(order + "I", file, 4)
     (count,) = struct.unpack_from(order + "H", file, directory)

@@ -42,10 +42,13 @@ class Pieces:
 
     def each(self, work: Callable[[int], object], count: int) -> list:
         """[work(0), ..., work(count - 1)]; the first exception in this order is raised."""
+        return self.parts(lambda part: [work(i) for i in part], count)
+
+    def parts(self, work: Callable[[range], list], count: int) -> list:
+        """work(range(0, a)) + ... + work(range(z, count)), as `each`."""
         pieces = min(self.threads, count * self.size // PIECE)
         if pieces < 2:
-            return [work(i) for i in range(count)]
+            return work(range(count))
         bounds = [count * piece // pieces for piece in range(pieces + 1)]
         ranges = map(range, bounds, bounds[1:])
-        done = self._pool.map(lambda piece: [work(i) for i in piece], ranges)
-        return [result for piece in done for result in piece]
+        return [result for done in self._pool.map(work, ranges) for result in done]

@@ -8,7 +8,7 @@ import numpy as np
 
 from crnn.data.bad_images import IN_A_ROW, Row, good
 from crnn.data.databases import open_database
-from crnn.data.datum import BadImage, Frame, decode
+from crnn.data.datum import BadImage, Frame, decode, decoder, jpeg
 
 
 class Share(NamedTuple):
@@ -56,6 +56,7 @@ class Records:
         self.color, self.frame, self.bad_image = color, None, bad_image
         (first, _), value = self._first()
         self.shape, self.dtype = first.shape, first.dtype
+        self._decoded = self.shape[1:] if self.shape[0] == 1 else (*self.shape[1:], self.shape[0])
         frame = Frame(self.shape)
         self.frame = frame if frame.read(value) else None
         self.maps = Records(label_source) if label_source else None
@@ -115,6 +116,18 @@ class Records:
 
         return good(read, number, self.__len__, self.bad_image)
 
+    def jpeg(self, value) -> tuple[np.ndarray, int] | None:
+        """(what `image` takes, label) of a JPEG's record; None for one that `good` must read."""
+        return None if self.frame or self.maps else jpeg(value)
+
+    def image(self, file: np.ndarray) -> np.ndarray | None:
+        """uint8 [H, W] or [H, W, C] of a JPEG, as OpenCV decodes it; None where `good` must say why not."""
+        try:
+            image = decoder(self.color)(file)
+        except BadImage:
+            return None
+        return image if image.shape == self._decoded else None
+
     def of_key(self, key: bytes) -> np.ndarray:
         """The record [C, H, W] of a key. Raises ValueError if there is none or it has another shape."""
         value = self.reader.get(key)
@@ -150,6 +163,6 @@ class Records:
         if self.frame and (found := self.frame.read(value)):
             return found
         try:
-            return decode(bytes(value), self.color)
+            return decode(value, self.color)
         except BadImage as error:
             raise BadImage(f"{self.reader.path}: record {key!r} is {error}; convert it again") from error

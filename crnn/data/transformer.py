@@ -5,6 +5,7 @@ crop and mirror only choose and move values. Rotation and scaling (ours) come be
 """
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -175,15 +176,33 @@ def _cut_pixels(image: np.ndarray, mirrored: bool, y: int, x: int, out: np.ndarr
     mirror, and to part interleaved colours."""
     import cv2
 
-    window = image[:, y : y + out.shape[1], x : x + out.shape[2]]
     if _interleaved(image):
-        window = window.transpose(1, 2, 0)
-        cv2.split(cv2.flip(window, 1) if mirrored else window, list(out))
-    elif mirrored:
+        cutter((mirrored, y, x), out)(image.transpose(1, 2, 0))
+        return
+    window = image[:, y : y + out.shape[1], x : x + out.shape[2]]
+    if mirrored:
         for plane, target in zip(window, out, strict=True):
             cv2.flip(plane, 1, target)
     else:
         out[...] = window
+
+
+def cutter(place: tuple[bool, int, int], out: np.ndarray) -> Callable[[np.ndarray], None]:
+    """A function that fills `out` uint8 [C, h, w], contiguous, from an image [H, W] or [H, W, C] as OpenCV
+    decodes it: all that can be done before the image is there has been done.
+    """
+    import cv2
+
+    mirrored, y, x = place
+    C, h, w = out.shape
+    window, planes, rows = np.s_[y : y + h, x : x + w], list(out), out.reshape(C * h, w)
+
+    def cut(image: np.ndarray) -> None:
+        cv2.split(image[window], planes)
+        if mirrored:
+            cv2.flip(rows, 1, rows)  # in place: they are in the cache, another image would not be
+
+    return cut
 
 
 def _planes(image: np.ndarray) -> np.ndarray:

@@ -105,12 +105,16 @@ def image(i: int) -> np.ndarray:
     return np.full((6, 5, 3), i, np.uint8)
 
 
+def database_of(kind: str, path):
+    with LmdbWriter(path) as db:
+        for i in range(10):
+            db.put(b"%08d" % i, encode_file(BAD.get(i, file(kind, image(i))), i))
+    return path
+
+
 @pytest.fixture
 def database(tmp_path):
-    with LmdbWriter(tmp_path / "db") as db:
-        for i in range(10):
-            db.put(b"%08d" % i, encode_file(BAD.get(i, file("png", image(i))), i))
-    return tmp_path / "db"
+    return database_of("png", tmp_path / "db")
 
 
 @pytest.fixture
@@ -121,14 +125,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(params=["Data", "ImageData"])
-def make(request, database, folder):
+@pytest.fixture(params=["Data", "Data, JPEGs as bytes", "ImageData"])
+def make(request, database, folder, tmp_path):
     made = []
+    jpegs = database_of("jpg", tmp_path / "jpegs")
 
     def loader(policy, batch=5, **options):
         param = pb.TransformationParameter(bad_image=policy, force_color=True)
         if request.param == "Data":
             made.append(BatchLoader(database, batch, param, pb.TRAIN, seed=0, **options))
+        elif request.param == "Data, JPEGs as bytes":
+            made.append(BatchLoader(jpegs, batch, param, pb.TRAIN, seed=0, **options))
+            made[-1].deliver_pixels(True)
         else:
             made.append(
                 ImageLoader(ImageList(folder / "list", f"{folder}/"), batch, param, pb.TRAIN, 0, **options)
@@ -144,7 +152,7 @@ def rows(loader, batches=1) -> list[list[int]]:
     """The labels of each batch; the pixels are those of the same records."""
     found = []
     for _ in range(batches):
-        data, label = loader.next()
+        data, label, *_ = loader.next()
         assert data[:, 0, 0, 0].tolist() == label.tolist()
         found.append(label.astype(int).tolist())
     return found

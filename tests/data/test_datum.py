@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crnn.data.datum import Frame, decode, encode, encode_file
+from crnn.data.datum import Frame, decode, encode, encode_file, jpeg, parse
 from crnn.data.lmdb_reader import LmdbReader
 from crnn.proto import pb
 from crnn.testing import golden
@@ -141,3 +141,55 @@ def test_what_a_frame_reads_of_damaged_records_is_what_the_parser_reads(data):
     if found is not None:
         pixels, label = decode(raw)
         assert label == found[1] and pixels.tobytes() == found[0].tobytes()
+
+
+PHOTO = (golden("tools/images") / "astronaut/0.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("label", [0, 7, -1, 2**31 - 1])
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_a_jpeg_is_found_in_its_record_without_a_copy(label, kind):
+    raw = encode_file(PHOTO, label)
+    file, got = jpeg(kind(raw))
+    assert file.tobytes() == PHOTO and got == label and np.shares_memory(file, np.frombuffer(raw, np.uint8))
+
+
+SMALL = cv2.imencode(".jpg", np.zeros((1, 1, 3), np.uint8))[1].tobytes()
+JPEG = encode_file(SMALL, 5)
+AT = SMALL.index(b"\xff\xc0") + 5  # height and width
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        JPEG + encode_file(SMALL, 6),  # protobuf takes the last of two
+        JPEG + pb.Datum(encoded=False).SerializeToString(),
+        pb.Datum(data=SMALL, label=5).SerializeToString(),
+        pb.Datum(channels=3, height=1, width=1, data=SMALL, encoded=True).SerializeToString(),
+        JPEG + b"\xff",
+        JPEG[:-5],
+        encode_file(SMALL[:-1], 5),
+        encode_file(SMALL + b"\0", 5),
+        encode_file(SMALL[:AT] + b"\xff" * 4 + SMALL[AT + 4 :], 5),  # says that it is large
+        encode_file(b"\xff\xd8\xff\xd9", 5),
+        encode_file(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes(), 5),
+        encode_file(b"", 5),
+        b"\x22" + b"\xff" * 5 + SMALL,
+        b"\x22\xff",
+        b"",
+    ],
+)
+def test_all_other_records_of_files_are_left_to_the_parser(raw):
+    assert jpeg(raw) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_what_is_found_in_damaged_records_is_what_the_parser_finds(data):
+    raw, ends = bytearray(JPEG), [*range(8), *range(len(JPEG) - 8, len(JPEG))]
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.sampled_from(ends))] = data.draw(st.integers(0, 255))
+    raw = bytes(raw[: data.draw(st.integers(len(raw) - 4, len(raw)))])
+    if found := jpeg(raw):
+        datum = parse(raw)
+        assert datum.encoded and (datum.data, datum.label) == (found[0].tobytes(), found[1])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from crnn.data import lmdb_reader, pieces
-from crnn.data.datum import encode, encode_file
+from crnn.data.datum import decode, encode, encode_file
 from crnn.data.loader import BatchLoader
 from crnn.data.records import Records
 from crnn.proto import pb
@@ -275,6 +275,32 @@ def test_force_color_and_force_gray(tmp_path):
     )
     with pytest.raises(ValueError, match="force_color and force_gray cannot both"):
         BatchLoader(tmp_path / "db", 2, pb.TransformationParameter(force_gray=True, force_color=True), 0)
+
+
+@pytest.mark.parametrize("force", ["", "color", "gray"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpegs_as_bytes_are_what_a_decoder_gives(loader, tmp_path, channels, force):
+    import cv2
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 9, channels), np.uint8)
+    values = [encode_file(cv2.imencode(".jpg", image)[1].tobytes(), i) for i, image in enumerate(images)]
+    write(tmp_path / "jpegs", values)
+    transform = pb.TransformationParameter(force_color=force == "color", force_gray=force == "gray")
+    one = loader(path=tmp_path / "jpegs", transform=transform)
+    one.deliver_pixels(True)
+    color = {"": None, "color": True, "gray": False}[force]
+    np.testing.assert_array_equal(one.next()[0], [decode(value, color)[0] for value in values])
+
+
+def test_a_jpeg_of_another_size_is_named_where_bytes_are_wanted(loader, tmp_path):
+    import cv2
+
+    files = [cv2.imencode(".jpg", np.zeros((4, width, 3), np.uint8))[1].tobytes() for width in (4, 5)]
+    write(tmp_path / "jpegs", [encode_file(file, 0) for file in files])
+    one = loader(path=tmp_path / "jpegs", transform=PLAIN)
+    one.deliver_pixels(True)
+    with pytest.raises(ValueError, match=r"b'00000001_x' is uint8 \(3, 4, 5\), the first uint8 \(3, 4, 4\)"):
+        one.next()
 
 
 def test_what_the_constructor_refuses(loader, tmp_path):

@@ -53,7 +53,7 @@ def test_pixels_then_values_equal_the_transformer(made, seed):
     assert got.is_contiguous() and got.numpy().tobytes() == want.tobytes()
 
 
-@pytest.fixture(params=["raw", "png", "unusual"])
+@pytest.fixture(params=["raw", "png", "jpg", "unusual"])
 def source(request, tmp_path):
     """Thirty records of 3 × 20 × 18, framed as Caffe does, as image files, or as another writer might."""
     import cv2
@@ -62,8 +62,8 @@ def source(request, tmp_path):
     with LmdbWriter(tmp_path / "db") as db:
         for i, image in enumerate(images):
             raw = encode(image, i)
-            if request.param == "png":
-                raw = encode_file(cv2.imencode(".png", image.transpose(1, 2, 0))[1].tobytes(), i)
+            if request.param in ("png", "jpg"):
+                raw = encode_file(cv2.imencode(f".{request.param}", image.transpose(1, 2, 0))[1].tobytes(), i)
             if request.param == "unusual" and i % 3:  # fields in another order; one that Caffe does not know
                 datum = pb.Datum(channels=3, height=20, width=18, label=i)
                 raw = datum.SerializeToString() + pb.Datum(data=image.tobytes()).SerializeToString()
