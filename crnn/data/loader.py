@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -170,9 +170,28 @@ class BatchLoader(Loader):
         return _batches(self.source, self.transformer, self.batch_size, self.seed, *place, self._pixels)
 
 
-def _batches(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share, pixels):
+def _batches(*place) -> Iterator[tuple]:
     """(position after it, problems, data, label) of each batch, with `pixels` also the places; no method, so
-    that its thread keeps no loader alive."""
+    that its thread keeps no loader alive.
+
+    A batch is waited for when the one after it is begun, so that no thread is without work between the two.
+    """
+    waiting = None
+    with contextlib.closing(_begun(*place)) as begun:
+        while True:
+            try:
+                following = next(begun)
+            except Exception as error:  # of the batch that follows: this one comes first
+                following = error
+            if waiting:
+                yield waiting()
+            if isinstance(following, Exception):
+                raise following
+            waiting = following
+
+
+def _begun(source: Records, transformer, batch_size, seed, skip: int, position: int, share: Share, pixels):
+    """A function for each batch, begun: it waits, and gives what `_batches` does."""
     place = skip + position
     held = source.reader.hold()  # noqa: F841 (the memory that `items` gives)
     # A LevelDB is slow to say how long it is.
@@ -190,13 +209,13 @@ def _batches(source: Records, transformer, batch_size, seed, skip: int, position
                 turns = first[records] + passes
             draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
             records = list(itertools.islice(items, batch_size))
-            problems, *tops = _assembled(source, transformer, records, draw, pieces, pixels)
             position += share.ranks * batch_size
-            yield position, problems, *tops
+            yield _assembly(position, source, transformer, records, draw, pieces, pixels)
 
 
-def _assembled(source: Records, transformer, records, draw, pieces, pixels):
-    """(problems, data, label or map, ...) of (number, key, value) records seen as drawn."""
+def _assembly(position: int, source: Records, transformer, records, draw, pieces, pixels) -> Callable:
+    """Begins a batch of (number, key, value) records seen as drawn. The function that ends it gives
+    (position, problems, data, label or map, ...)."""
     N, places = len(records), transformer.places(draw, len(records))
     data = np.empty((N, *transformer.top_shape), np.uint8 if pixels else np.float32)
     maps = np.empty((N, *source.maps.shape), np.uint8) if source.maps else None
@@ -224,14 +243,17 @@ def _assembled(source: Records, transformer, records, draw, pieces, pixels):
         # five times as long: what can be done before is.
         return [fill(*each) for each in zip(part, [ready(i) for i in part], strict=True)]
 
-    rows = pieces.parts(fill_part, N)
-    if maps is not None:
-        labels = transformer.apply_to_maps(maps, draw).astype(np.float32)
-    tops = [data, labels, *([np.array(places).reshape(N, 3)] if pixels else [])]
-    left = some_left(rows)
-    if len(left) < N:
-        tops = [top[left] for top in tops]
-    return tuple(row.problem for row in rows if row.problem), *tops
+    def end() -> tuple:
+        rows = list(begun)
+        seen = labels if maps is None else transformer.apply_to_maps(maps, draw).astype(np.float32)
+        tops = [data, seen, *([np.array(places).reshape(N, 3)] if pixels else [])]
+        left = some_left(rows)
+        if len(left) < N:
+            tops = [top[left] for top in tops]
+        return position, tuple(row.problem for row in rows if row.problem), *tops
+
+    begun = pieces.parts(fill_part, N)
+    return end
 
 
 _workers: "weakref.WeakSet[_Worker]" = weakref.WeakSet()

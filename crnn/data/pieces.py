@@ -1,7 +1,8 @@
 """The threads that decode and cut the images of a batch."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 #: Sets how many threads a loader has.
@@ -42,13 +43,14 @@ class Pieces:
 
     def each(self, work: Callable[[int], object], count: int) -> list:
         """[work(0), ..., work(count - 1)]; the first exception in this order is raised."""
-        return self.parts(lambda part: [work(i) for i in part], count)
+        return list(self.parts(lambda part: [work(i) for i in part], count))
 
-    def parts(self, work: Callable[[range], list], count: int) -> list:
-        """work(range(0, a)) + ... + work(range(z, count)), as `each`."""
-        pieces = min(self.threads, count * self.size // PIECE)
-        if pieces < 2:
-            return work(range(count))
+    def parts(self, work: Callable[[range], list], count: int) -> Iterator:
+        """What work(range(0, a)), ..., work(range(z, count)) hold, as `each`.
+
+        Threads begin at once; where one does it all, it begins when the first result is asked for.
+        """
+        pieces = max(1, min(self.threads, count * self.size // PIECE))
         bounds = [count * piece // pieces for piece in range(pieces + 1)]
-        ranges = map(range, bounds, bounds[1:])
-        return [result for done in self._pool.map(work, ranges) for result in done]
+        do = self._pool.map if pieces > 1 else map
+        return itertools.chain.from_iterable(do(work, map(range, bounds, bounds[1:])))

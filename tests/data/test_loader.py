@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -220,6 +221,40 @@ def test_a_fork_never_catches_the_reading_thread_inside_lmdb(loader):
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         one.close()
+
+
+def test_a_batch_is_begun_before_the_one_before_it_is_done(loader, monkeypatch):
+    monkeypatch.setenv(pieces.THREADS, "2")
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    one = loader()
+    one.source.frame, begun, good = None, threading.Event(), one.source.good
+
+    def wait_for_the_next(number, key, value):
+        if number == 4:
+            begun.set()
+        return good(number, key, value) if number or begun.wait(timeout=60) else None
+
+    monkeypatch.setattr(one.source, "good", wait_for_the_next)
+    assert labels(one, 3) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_batch_comes_before_the_error_of_the_one_after_it(loader, monkeypatch, threads):
+    monkeypatch.setenv(pieces.THREADS, threads)
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    one = loader()
+
+    def two_batches(start, share):
+        yield from itertools.islice(one.source.reader.items(), 8)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(one.source, "frame", None)
+    monkeypatch.setattr(
+        one.source, "endless", lambda *place: ((i, *item) for i, item in enumerate(two_batches(*place)))
+    )
+    assert labels(one, 2) == list(range(8)) and one.position == 8
+    with pytest.raises(OSError, match="the disk is gone"):
+        one.next()
 
 
 # ---- bad records ----
