@@ -222,15 +222,19 @@ def _assembly(position: int, source: Records, transformer, records, draw, pieces
     labels = np.empty(N, np.float32) if maps is None else maps
 
     def ready(i: int):
-        """(file, label, where its image goes) of a JPEG whose pixels are wanted as they are; else None."""
+        """(file, what cuts its image, its row) of a JPEG whose pixels are wanted as they are; else None."""
         found = source.jpeg(records[i][2]) if pixels and draw.warps is None else None
-        return found and (*found, cutter(places[i], data[i]))
+        if found is None:
+            return None
+        file, labels[i] = found
+        return file, cutter(places[i], data[i]), Row(i)
 
     def fill(i: int, jpeg) -> Row:
-        if jpeg and (image := source.image(jpeg[0])) is not None:
-            _, labels[i], cut = jpeg
-            cut(image)
-            return Row(i)
+        if jpeg:
+            file, cut, row = jpeg
+            if (image := source.image(file)) is not None:
+                cut(image)
+                return row
         row = source.good(*records[i])
         if row.record is None:
             return row
