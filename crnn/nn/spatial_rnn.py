@@ -70,6 +70,7 @@ class SpatialRNN(nn.Module):
         self.bias = nn.Parameter(torch.empty(inputs, rows)) if bias else None
         self.weight_hh = nn.Parameter(torch.empty(K, rows, D))
         self.gain = nn.Parameter(torch.empty(K, D)) if CELLS[cell].params else None
+        self.parents = len(parent_channels)
         self.weight_cs = nn.ParameterList([torch.empty(K, rows, C) for C in parent_channels])
         self.reset_parameters()
 
@@ -86,8 +87,8 @@ class SpatialRNN(nn.Module):
 
     def forward(self, x: Tensor, *parents: Tensor) -> Tensor:
         """[N, C, H, W], and one [N, D', H', W'] for each of parent_channels -> [N, D, H, W]."""
-        if len(parents) != len(self.weight_cs):
-            wanted = f"{len(self.weight_cs)} parent maps (parent_channels)"
+        if len(parents) != self.parents:
+            wanted = f"{self.parents} parent maps (parent_channels)"
             raise ValueError(f"SpatialRNN: takes {wanted} after x, got {len(parents)}")
         return spatial_rnn(
             x,
@@ -100,7 +101,7 @@ class SpatialRNN(nn.Module):
             self.combine,
             self.gain,
             parents,
-            tuple(self.weight_cs),  # torch 2.10 cannot compile the unpacking of a ParameterList
+            tuple(self.weight_cs) if parents else (),  # torch 2.10 cannot compile its unpacking
         )
 
     def extra_repr(self) -> str:

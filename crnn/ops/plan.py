@@ -6,6 +6,7 @@ Positions are numbered row by row: position = i * W + j.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -125,3 +126,22 @@ def plan(directions: Sequence[str], H: int, W: int, line_break: LineBreak | str)
     if unknown:
         raise ValueError(f"unknown direction {unknown[0]!r}; known: {', '.join(ORDERS)}")
     return [Direction(*ORDERS[d](H, W), line_break) for d in directions]
+
+
+class Plan(tuple):
+    """Directions that are asked for again and again, and their integers as the ops take them."""
+
+    flat: list[int]
+
+
+@lru_cache(maxsize=1024)
+def kept_plan(directions: tuple[str, ...], H: int, W: int, line_break: LineBreak | str) -> Plan:
+    """`plan`, made once: for eager mode (torch.compile traces `plan` itself, once)."""
+    kept = Plan(plan(directions, H, W, line_break))
+    kept.flat = [int(v) for d in kept for v in d]
+    return kept
+
+
+def flat(plan: Sequence[Direction]) -> list[int]:
+    """The integers of all directions, one after another."""
+    return plan.flat if isinstance(plan, Plan) else [int(v) for d in plan for v in d]

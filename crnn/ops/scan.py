@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import backend, reference
-from .plan import Direction, LineBreak
+from .plan import Direction, LineBreak, flat
 from .recurrent_gradient import recurrent_gradient
 from .transforms import autocast_args, batching_rule, register_autocast
 
@@ -58,8 +58,7 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
         with torch.autocast(z.device.type, enabled=False):
             return reference.scan(*tensors[:2], plan, cell, *tensors[2:])
     optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
-    flat = [int(v) for d in plan for v in d]
-    args = (dense(z), w_hh.contiguous(), *optional, flat, cell, variant)
+    args = (dense(z), w_hh.contiguous(), *optional, flat(plan), cell, variant)
     return _kernel(z.device.type)(*args)[0]
 
 

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import backend
-from .plan import LineBreak, plan
+from .plan import LineBreak, kept_plan, plan
 from .scan import scan
-from .spatial_scan import spatial_scan
+from .spatial_scan import sum_and_states
 
 COMBINE = ("sum", "mean", "concat")
 #: How the layer is computed: scan and neighbours apart; or in one call the scan and the sum of its
-#: directions, or on CUDA the input projection, or both. One that is asked for runs or says why it cannot.
+#: directions, or the input projection, or both. One that is asked for runs or says why it cannot.
 VARIANTS = ("scan", "sum", "projection", "fused")
 
 
@@ -65,17 +65,19 @@ def spatial_rnn(
     """
     if combine not in COMBINE:
         raise ValueError(f"unknown combine {combine!r}; known: {', '.join(COMBINE)}")
-    variant = variant or chosen_variant(x, combine)
+    variant = variant or chosen_variant(x, combine, w_ih is not None and not parents)
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     H, W = x.shape[2:]
-    steps, in_kernel = plan(directions, H, W, line_break), combine
+    make = plan if torch.compiler.is_compiling() else kept_plan
+    steps, in_kernel = make(tuple(directions), H, W, line_break), combine
     if variant in ("projection", "fused"):
         if w_ih is None or parents:
             raise ValueError(f"variant {variant!r} projects the map alone: it takes w_ih, and no parents")
         check_map(x, w_ih.shape[2])
         params, bias = cell_params(gain, bias, w_hh)
-        z = x.permute(2, 3, 0, 1).flatten(0, 1)  # [P, N, C], not projected yet
+        z = x.contiguous(memory_format=torch.channels_last).permute(2, 3, 0, 1).flatten(0, 1)
+        # [P, N, C], not projected yet
         in_kernel = combine if variant == "fused" else "concat"
     else:
         z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
@@ -83,19 +85,22 @@ def spatial_rnn(
     if variant == "scan":
         y = combined(scan(z, w_hh, steps, cell, params), combine, H, W)
     else:
-        y, h = spatial_scan(z, w_ih, bias, w_hh, steps, cell, params, in_kernel)
-        y = combined(h, combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
+        y, state = sum_and_states(z, w_ih, bias, w_hh, steps, cell, params, in_kernel)
+        y = combined(state[0], combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
     last = x.is_contiguous(memory_format=torch.channels_last)
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def chosen_variant(x: Tensor, combine: str) -> str:
+def chosen_variant(x: Tensor, combine: str, projects: bool = False) -> str:
     """What is known to be fastest. The one place to say so: fused kernels are not taken on CUDA by themselves
     until `make gpu` has shown by its rows `crnn sum`, `crnn projection` and `crnn fused`, beside `crnn`,
-    where they gain; then here, by cell, D and what `spatial_scan` takes. The CPU's sum is for eager mode:
-    torch.compile fuses torch's own, and torch.func has no rule for spatial_scan."""
+    where they gain; then here, by cell, D and what `spatial_scan` takes. The CPU's are for eager mode:
+    torch.compile fuses torch's own, and torch.func has no rule for spatial_scan. `projects`: whether there is
+    a W_ih, and no map of another scale."""
     eager = not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
-    return "sum" if eager and combine != "concat" and backend.choose(x) == "cpu" else "scan"
+    if not eager or backend.choose(x) != "cpu":
+        return "scan"
+    return "fused" if projects else "sum" if combine != "concat" else "scan"
 
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:

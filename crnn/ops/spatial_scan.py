@@ -3,8 +3,9 @@
 Once a scan is one kernel, bytes bound it (L-RNN's maps above all). The directions' sum reads all states again
 to write one map; the projection writes z for the scan to read. On CUDA the sum is made from the second-level
 cache, where the states have just been written, and z = W_ih x + b stays in registers, in float; on the CPU
-the sum is one pass, and z is given. What is saved for backward is the scan's, so that backward is the scan's
-too, and three products more. Kernels: csrc/cuda/spatial_table.cuh, csrc/cpu/spatial_cpu.cpp.
+the sum is one pass, and W_ih is multiplied by the scan's own product. What is saved for backward is the
+scan's, so that backward is the scan's too, and three products more.
+Kernels: csrc/cuda/spatial_table.cuh, csrc/cpu/spatial_cpu.cpp.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import backend
-from .plan import Direction, LineBreak
+from .plan import Direction, LineBreak, flat
 from .scan import dense, fake_scan, weights_gradient
 from .transforms import register_autocast
 
@@ -46,10 +47,18 @@ def spatial_scan(
         ValueError: the reference is to run.
         RuntimeError: shapes or dtypes that do not fit together, or no kernel for them: it says why.
     """
-    flat = [int(v) for d in plan for v in d]
-    optional = [None if t is None else t.contiguous() for t in (w_ih, bias, w_hh, cell_params)]
-    y, state, _ = _kernel(x)(dense(x), *optional, flat, cell, combine, variant)
+    y, state = sum_and_states(x, w_ih, bias, w_hh, plan, cell, cell_params, combine, variant)
     return y, state[0]
+
+
+def sum_and_states(
+    x, w_ih, bias, w_hh, plan, cell, cell_params, combine, variant=""
+) -> tuple[Tensor, Tensor]:
+    """y and all states [S, P, N, K, D]; arguments as `spatial_scan`."""
+    optional = [
+        t if t is None or t.is_contiguous() else t.contiguous() for t in (w_ih, bias, w_hh, cell_params)
+    ]
+    return _kernel(x)(dense(x), *optional, flat(plan), cell, combine, variant)[:2]
 
 
 def same_positions(plan: Sequence[Direction]) -> bool:
@@ -116,18 +125,23 @@ def of_states(dy: Tensor, S: int, K: int) -> Tensor:
 
 def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool]):
     """dx [P, N, C], dW_ih and db from dz [P, N, K, G*D]; x is None where dW_ih is not wanted."""
+    if dz.device.type == "cpu":  # there dz lies as a map in channels_last order: nothing is copied
+        dz, x = dz.transpose(0, 1), None if x is None else x.transpose(0, 1)
     N, C, shared = dz.shape[1], w_ih.shape[2], w_ih.shape[0] == 1
     dx = dw_ih = dbias = None
     if shared and dz.shape[2] > 1:
         dz = dz.sum(2, keepdim=True)
-    rows = dz.flatten(2)  # [P, N, K*G*D]
-    if wants[0]:  # a batch of products with strides: a map in channels_last order comes out, dz is not copied
-        weights = w_ih.flatten(0, 1).expand(N, -1, -1)
-        dx = torch.bmm(rows.transpose(0, 1), weights).transpose(0, 1)
+    rows, weights = dz.flatten(2), w_ih.flatten(0, 1)  # [P, N, K*G*D] (or [N, P, K*G*D]), [K*G*D, C]
+    if wants[0] and dz.device.type == "cpu":
+        dx = (rows.flatten(0, 1) @ weights).view(*rows.shape[:2], C).transpose(0, 1)
+    elif wants[
+        0
+    ]:  # a batch of products with strides: a map in channels_last order comes out, dz is not copied
+        dx = torch.bmm(rows.transpose(0, 1), weights.expand(N, -1, -1)).transpose(0, 1)
     if wants[1]:
         dw_ih = (rows.flatten(0, 1).mT @ x.flatten(0, 1)).view(-1, w_ih.shape[1], C)
     if wants[2]:
-        dbias = dz.sum((0, 1))
+        dbias = rows.flatten(0, 1).sum(0).view(dz.shape[2:])
     return dx, dw_ih, dbias
 
 

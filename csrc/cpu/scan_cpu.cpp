@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../core/text.h"
 #include "scan_cpu.h"
 #include "tile_choice.h"
 
@@ -49,26 +50,42 @@ Strides strides(const Tensor& t, int64_t first = 0) {
   return {t.stride(first), t.stride(first + 1), t.stride(first + 2)};
 }
 
-// W_hh of all directions, packed: of phase 0 and, behind it, of phase 1.
+// W_hh, and each row of W_ih behind W_hh's: [K, gates*D, D + C].
+template <typename S>
+Aligned<S> side_by_side(const ScanShape& q, const S* whh, const Tensor& w_ih) {
+  const int64_t C = w_ih.size(2), rows = q.gates * q.D;
+  const S* wih = w_ih.const_data_ptr<S>();
+  Aligned<S> both(q.K * rows * (q.D + C));
+  torch::stable::parallel_for(0, q.K * rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      S* out = std::copy_n(whh + r * q.D, q.D, both.data() + r * (q.D + C));
+      std::copy_n(wih + (w_ih.size(0) == 1 ? r % rows : r) * C, C, out);
+    }
+  });
+  return both;
+}
+
+// The weights [K, gates*D, inner] of all directions, packed: of phase 0 and, behind it, of phase 1.
 template <typename S>
 struct Packed {
   Aligned<Compute<S>> values;
 
   // The matrices as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
-  Packed(const ScanShape& q, const Tensor& whh, const Tiles<S>& tiles, int64_t first_gates, bool transposed,
-      Call<S>& call) {
-    const int64_t D = q.D, rows[2] = {first_gates * D, (q.gates - first_gates) * D};
+  Packed(const ScanShape& q, const S* weights, int64_t inner, const Tiles<S>& tiles, int64_t first_gates,
+      bool transposed, Call<S>& call) {
+    const int64_t rows[2] = {first_gates * q.D, (q.gates - first_gates) * q.D};
     int64_t sizes[2];
     for (int phase : {0, 1})
-      sizes[phase] = transposed ? tiles.packed_size(D, rows[phase]) : tiles.packed_size(rows[phase], D);
+      sizes[phase] =
+          transposed ? tiles.packed_size(inner, rows[phase]) : tiles.packed_size(rows[phase], inner);
     values = Aligned<Compute<S>>(q.K * (sizes[0] + sizes[1]));
     torch::stable::parallel_for(0, q.K, 1, [&](int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k)
         for (int phase : {0, 1}) {
-          const S* matrix = whh.const_data_ptr<S>() + (k * q.gates * D + phase * rows[0]) * D;
+          const S* matrix = weights + (k * q.gates * q.D + phase * rows[0]) * inner;
           Compute<S>* out = values.data() + phase * q.K * sizes[0] + k * sizes[phase];
-          transposed ? tiles.pack(matrix, D, rows[phase], 1, D, out)
-                     : tiles.pack(matrix, rows[phase], D, D, 1, out);
+          transposed ? tiles.pack(matrix, inner, rows[phase], 1, inner, out)
+                     : tiles.pack(matrix, rows[phase], inner, inner, 1, out);
         }
     });
     call.packed[0] = values.data(), call.packed[1] = values.data() + q.K * sizes[0];
@@ -91,15 +108,21 @@ void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& r
 }
 
 template <typename S>
-void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Tensor& z,
+void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Added& added,
     Tensor& state, Tensor& saved) {
   const Tiles<S>& tiles = choose_tiles<S>(variant);
-  ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), strides(z),
-      state.mutable_data_ptr<S>(), saved.mutable_data_ptr<S>()};
+  const auto& [z, zs, x, w_ih] = added;
+  const int64_t C = w_ih ? w_ih->size(2) : 0;
+  ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), optional_data<S>(x), zs,
+      x ? Strides{x->stride(0), x->stride(1), 0} : Strides{}, C, state.mutable_data_ptr<S>(),
+      saved.mutable_data_ptr<S>()};
   int64_t scratch = 0, first_gates = 0;
-  Cells::visit(in.cell,
-      [&](auto c) { scratch = forward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates; });
-  const Packed<S> packed(q, in.whh, tiles, first_gates, true, call);
+  Cells::visit(in.cell, [&](auto c) {
+    scratch = forward_scratch<decltype(c)>(q.D, C, tiles.width), first_gates = c.kFirstGates;
+  });
+  const S* whh = in.whh.const_data_ptr<S>();
+  const Aligned<S> both = w_ih ? side_by_side(q, whh, *w_ih) : Aligned<S>();
+  const Packed<S> packed(q, w_ih ? both.data() : whh, q.D + C, tiles, first_gates, true, call);
   const auto tile = tiles.forward[Cells::index(in.cell)];
   parallel_units<Compute<S>>(units(q, tiles.rows, [](const Direction& d) { return d.value_segments(); }),
       scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
@@ -114,7 +137,7 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
   Cells::visit(in.cell, [&](auto c) {
     scratch = backward_scratch<decltype(c)>(q.D, tiles.width), first_gates = c.kFirstGates;
   });
-  const Packed<S> packed(q, in.whh, tiles, first_gates, false, call);
+  const Packed<S> packed(q, in.whh.const_data_ptr<S>(), q.D, tiles, first_gates, false, call);
   const std::vector<Unit> work =
       units(q, tiles.rows, [](const Direction& d) { return d.gradient_segments(); });
   const int64_t size = q.params * q.D;
@@ -130,21 +153,27 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
 
 }  // namespace
 
+std::tuple<Tensor, Tensor> scan_forward(
+    const ScanShape& q, const ScanInputs& in, const Added& added, const std::string& variant) {
+  const Tensor& z = added.z;
+  Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
+  Tensor saved = torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  THO_DISPATCH_V2(z.scalar_type(), "crnn::scan on cpu",
+      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, added, state, saved); }),
+      AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
+  return {state, saved};
+}
+
+namespace {
+
 std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh, const OptionalTensor& cell_params,
     const OptionalTensor& initial, const OptionalTensor& cont, std::vector<int64_t> plan, Text cell,
     Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
   const ScanShape q = check_scan(z, in);
   check_rows(z, q.gates * q.D, "z");
-  Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
-  Tensor saved = torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
-  THO_DISPATCH_V2(z.scalar_type(), "crnn::scan on cpu",
-      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, z, state, saved); }), AT_EXPAND(AT_FLOATING_TYPES),
-      ScalarType::Half, ScalarType::BFloat16);
-  return {state, saved};
+  return scan_forward(q, in, {z, strides(z)}, variant);
 }
-
-namespace {
 
 std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const Tensor& whh,
     const OptionalTensor& cell_params, const OptionalTensor& initial, const OptionalTensor& cont,

@@ -4,13 +4,20 @@
 #include <tuple>
 
 #include "../core/scan.h"
-#include "../core/text.h"
+#include "tile.h"
 
 namespace crnn {
 
+// What a step adds to W_hh h: z, rows of gates*D values at these strides over P, N and K; and, where they are
+// given, W_ih x with x [P, N, C] and w_ih [K or 1, gates*D, C].
+struct Added {
+  Tensor z;
+  Strides zs;
+  std::optional<Tensor> x, w_ih;
+};
+
 // state [states, P, N, K, D] and what backward needs.
-std::tuple<Tensor, Tensor> scan_cpu(const Tensor& z, const Tensor& whh,
-    const std::optional<Tensor>& cell_params, const std::optional<Tensor>& initial,
-    const std::optional<Tensor>& cont, std::vector<int64_t> plan, Text cell, Text variant);
+std::tuple<Tensor, Tensor> scan_forward(
+    const ScanShape& q, const ScanInputs& in, const Added& added, const std::string& variant);
 
 }  // namespace crnn

@@ -1,12 +1,19 @@
-// spatial_scan on the CPU: the scan, then the sum of its directions in one pass: it reads the states once
-// more and writes a K-th of them. (torch's sum over an axis between others takes up to nine times as long.)
+// spatial_scan on the CPU: the input projection, the scan, and the sum of its directions.
+//
+//   projection  by the scan itself: a row of x stands behind each h, W_ih behind W_hh, and z is never in
+//               memory; by one product before the scan where that reads W_ih too often
+//   sum         one pass: it reads the states once more and writes a K-th of them (torch's sum over an axis
+//               between others takes up to nine times as long)
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "../core/spatial_scan.h"
+#include "../core/text.h"
 #include "scan_cpu.h"
 
 namespace crnn {
@@ -17,6 +24,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kBlock = 64;        // channels that are summed in registers
 constexpr int64_t kValues = 1 << 15;  // of states, at the least, for a thread
+constexpr int64_t kWidest = 768;      // D + C, at most, where the scan projects its input
+constexpr int64_t kSmall = 1 << 13;   // weights of a direction that lie in the first cache anyway
 
 // y [N, P, D] = scale * sum over k of h [P, N, K, D], in the order of the directions, in float or double.
 template <typename S>
@@ -39,14 +48,51 @@ void sum_directions(const ScanShape& q, double scale, const S* h, S* y) {
   });
 }
 
+// x as rows [N*P, C] of a map in channels_last order where x is one, else [P*N, C]; and whether it was one.
+std::pair<Tensor, bool> rows_of(const Tensor& x) {
+  const Tensor map = torch::stable::transpose(x, 0, 1);
+  const bool is_map = map.is_contiguous();
+  const Tensor dense = is_map || x.is_contiguous() ? x : torch::stable::contiguous(x);
+  return {torch::stable::reshape(is_map ? map : dense, {x.size(0) * x.size(1), x.size(2)}), is_map};
+}
+
+// W_ih x + b of all positions by one product.
+Added projected(const ScanShape& q, const Tensor& x, const Tensor& w_ih, const OptionalTensor& bias) {
+  const int64_t columns = w_ih.size(0) * w_ih.size(1);
+  const auto [rows, is_map] = rows_of(x);
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(rows),
+      torch::stable::detail::from(torch::stable::reshape(w_ih, {columns, w_ih.size(2)})),
+      torch::stable::detail::from(
+          bias ? OptionalTensor(torch::stable::reshape(*bias, {columns})) : std::nullopt)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::linear", "", stack.data(), TORCH_ABI_VERSION));
+  const Strides s = is_map ? Strides{columns, q.P * columns, 0} : Strides{q.N * columns, columns, 0};
+  return {torch::stable::detail::to<Tensor>(stack[0]), {s.p, s.n, w_ih.size(0) == 1 ? 0 : w_ih.size(1)}};
+}
+
+// W_ih x by the scan itself, step by step: z is the bias.
+Added with_input(const ScanShape& q, const Tensor& x, const Tensor& w_ih, const OptionalTensor& bias) {
+  const Tensor z = bias ? *bias : torch::stable::new_zeros(x, {1, w_ih.size(1)});
+  return {z, {0, 0, z.size(0) == 1 ? 0 : z.size(1)}, x, w_ih};
+}
+
+// Whether the scan projects its input: it then reads W_ih at each step, once for a tile of chains, where z
+// would be written and read.
+bool projects(const ScanShape& q, int64_t C) {
+  int64_t chains = q.P * q.N;
+  for (const Direction& d : q.plan) chains = std::min(chains, d.value_segments().count * q.N);
+  const int64_t width = q.D + C;
+  return (chains >= kTile && width <= kWidest) || q.gates * q.D * width <= kSmall;
+}
+
 std::tuple<Tensor, Tensor, Tensor> spatial_scan_cpu(const Tensor& x, const OptionalTensor& w_ih,
     const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
     std::vector<int64_t> plan, Text cell, Text combine, Text variant) {
-  const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, plan, cell};
+  const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell)};
   const ScanShape q = check_spatial_scan({x, w_ih, bias, combine}, in);
-  STD_TORCH_CHECK(!w_ih, "crnn::spatial_scan on cpu: it sums directions, and projects on cuda alone");
-  const auto [state, saved] = scan_cpu(
-      x, whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell), std::move(variant));
+  const Added added = !w_ih                    ? Added{x, {x.stride(0), x.stride(1), x.stride(2)}}
+                      : projects(q, x.size(2)) ? with_input(q, x, *w_ih, bias)
+                                               : projected(q, x, *w_ih, bias);
+  const auto [state, saved] = scan_forward(q, in, added, variant);
   const bool summed = combine != "concat";
   Tensor y = torch::stable::new_empty(x, {summed ? q.N : 0, q.P, q.D});
   const double scale = combine == "mean" ? 1.0 / double(q.K) : 1.0;

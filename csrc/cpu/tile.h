@@ -63,10 +63,12 @@ struct Call {
   int64_t padded(int64_t columns) const { return (columns + width - 1) / width * width; }
 };
 
+// With x, W_ih x is added to z: W_ih's columns stand behind W_hh's in packed, a row of x behind each h.
 template <typename S>
 struct ForwardCall : Call<S> {
-  const S* z;
-  Strides zs;
+  const S *z, *x;
+  Strides zs, xs;
+  int64_t C;  // of a row of x; 0 without
   S *state, *saved;
 };
 
@@ -107,9 +109,9 @@ struct WeightsShare {
 
 // Values of T that a unit needs beside its tensors.
 template <typename Cell>
-int64_t forward_scratch(int64_t D, int64_t width) {
-  const int64_t rest = Cell::kGates - Cell::kFirstGates;
-  return kTile * (D * (Cell::kStates + Cell::kSaved + (rest ? 1 : 0) + Cell::kGates) + 2 * width);
+int64_t forward_scratch(int64_t D, int64_t C, int64_t width) {
+  const int64_t operands = Cell::kStates + (Cell::kGates > Cell::kFirstGates ? 1 : 0);
+  return kTile * ((D + C) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width);
 }
 template <typename Cell>
 int64_t backward_scratch(int64_t D, int64_t width) {

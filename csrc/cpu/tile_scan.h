@@ -79,33 +79,35 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   using Base::c, Base::D, Base::kRest, Base::origin, Base::sample, Base::size, Base::u;
   using T = Compute<S>;
   const int64_t columns[2] = {c.padded(Cell::kFirstGates * D), c.padded(kRest * D)};
-  int64_t moved = 0;                                // of the current step
-  T* const before;                                  // [states, count, D]
-  T* const kept = before + Cell::kStates * size;    // [saved, count, D], between the phases
-  T* const operand = kept + Cell::kSaved * size;    // [count, D] of phase 1
-  T* const rec[2] = {operand + (kRest ? size : 0),  // [count, columns] of each phase
-      operand + (kRest ? size : 0) + u.count * columns[0]};
+  const int64_t inner = D + c.C, wide = u.count * inner;  // of what W_hh multiplies: h, and x behind it
+  int64_t moved = 0, coming = 0;                          // the offsets of the current step and of the next
+  T* const before;                                        // [states, count, inner]
+  T* const operand = before + Cell::kStates * wide;       // [count, inner] of phase 1
+  T* const kept = operand + (kRest ? wide : 0);           // [saved, count, D], between the phases
+  T* const rec[2] = {kept + Cell::kSaved * size,          // [count, columns] of each phase
+      kept + Cell::kSaved * size + u.count * columns[0]};
 
   ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {}
 
   void run() {
-    for (int64_t i = 0; i < Cell::kStates * size; ++i) before[i] = 0;
+    for (int64_t i = 0; i < Cell::kStates * wide; ++i) before[i] = 0;
     for (int64_t i = 0; i < u.count * (columns[0] + columns[1]); ++i) rec[0][i] = 0;
     if (c.initial)
       for (int j = 0; j < Cell::kStates; ++j)
         for (int64_t b = 0; b < u.count; ++b)
           for (int64_t d = 0; d < D; ++d)
-            before[j * size + b * D + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
+            before[j * wide + b * inner + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
     for (int64_t t = 0; t < u.segments.steps; ++t) {
-      moved = this->offset(t);
+      moved = this->offset(t), coming = t + 1 < u.segments.steps ? this->offset(t + 1) : moved;
       if (c.cont) apply_cont();
-      const bool carried = t > 0 || c.initial;  // else h is 0, and so is its product
-      if (carried)
-        this->product(0, D, Cell::kFirstGates * D, before, D, rec[0],
+      if (c.C) take_x();
+      const bool any = t > 0 || c.initial || c.C;  // else all that is multiplied is 0
+      if (any)
+        this->product(0, inner, Cell::kFirstGates * D, before, inner, rec[0],
             [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column); });
       if constexpr (kRest > 0) {
         for (int64_t b = 0; b < u.count; ++b) first_phase(b);
-        if (carried) this->product(1, D, kRest * D, operand, D, rec[1], [](int64_t, int64_t, int64_t) {});
+        if (any) this->product(1, inner, kRest * D, operand, inner, rec[1], [](int64_t, int64_t, int64_t) {});
       }
       for (int64_t b = 0; b < u.count; ++b) finish(b);
     }
@@ -114,11 +116,27 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   int64_t position(int64_t b) const { return origin[b] + moved; }
   int64_t row(int64_t b) const { return c.row(position(b), sample[b], u.k); }
   const S* input(int64_t b) const { return c.z + position(b) * c.zs.p + sample[b] * c.zs.n + u.k * c.zs.k; }
+  const S* x(int64_t b, int64_t offset) const {
+    return c.x + (origin[b] + offset) * c.xs.p + sample[b] * c.xs.n;
+  }
 
-  // The step's rows of chains b .. end - 1, as wide as a panel, while W_hh multiplies.
+  void take_x() {
+    for (int64_t b = 0; b < u.count; ++b) {
+      const S* from = x(b, moved);
+      T *row = before + b * inner + D, *operand_row = operand + b * inner + D;
+#pragma GCC ivdep
+      for (int64_t i = 0; i < c.C; ++i) row[i] = from[i];
+      if constexpr (kRest > 0)
+        for (int64_t i = 0; i < c.C; ++i) operand_row[i] = row[i];
+    }
+  }
+
+  // The step's rows of chains b .. end - 1, as wide as a panel, and those of x for the next, while W_hh
+  // multiplies.
   void ask(int64_t b, int64_t end, int64_t column) const {
     for (; D <= kFetched && b < end; ++b) {
-      fetch(input(b) + column, Product::kWidth);
+      if (column < c.C) fetch(x(b, coming) + column, Product::kWidth);
+      if (!c.C) fetch(input(b) + column, Product::kWidth);
       if (column < D) fetch(c.state + row(b) * D + column, Product::kWidth);
       if (column < Cell::kSaved * D) fetch(c.saved + row(b) * Cell::kSaved * D + column, Product::kWidth);
     }
@@ -128,14 +146,14 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     for (int64_t b = 0; b < u.count; ++b) {
       const T keep = c.keep(position(b), sample[b]);
       for (int j = 0; j < Cell::kStates; ++j)
-        for (int64_t d = 0; d < D; ++d) before[j * size + b * D + d] *= keep;
+        for (int64_t d = 0; d < D; ++d) before[j * wide + b * inner + d] *= keep;
     }
   }
 
   void first_phase(int64_t b) {
     const S* in = input(b);
-    const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * D;
-    T *kept_row = kept + b * D, *operand_row = operand + b * D;
+    const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * inner;
+    T *kept_row = kept + b * D, *operand_row = operand + b * inner;
     const int64_t D = this->D, size = this->size;
 #pragma GCC ivdep  // the rows are of different buffers
     for (int64_t d = 0; d < D; ++d) {
@@ -164,14 +182,14 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     const int64_t at = row(b);
     S *state_row = c.state + at * D, *saved_row = c.saved + at * Cell::kSaved * D;
     const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
-    T* before_row = before + b * D;
+    T* before_row = before + b * inner;
     T mean = 0, scale = 1;
     if constexpr (Cell::kNormalised) {
       const Normaliser<T> norm(D, [&](int64_t d) { return T(in[d]) + rec0[d]; });
       mean = norm.mean, scale = norm.scale;
     }
     if constexpr (Cell::kGatesApart) open_gates<0>(b, in);
-    const int64_t D = this->D, size = this->size, plane = c.plane();
+    const int64_t D = this->D, size = this->size, wide = this->wide, plane = c.plane();
 #pragma GCC ivdep
     for (int64_t d = 0; d < D; ++d) {
       T x[Cell::kGates], r[Cell::kGates], prev[Cell::kStates], p[Cell::kParams + 1], now[Cell::kStates];
@@ -180,7 +198,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         x[g] = in[g * D + d];
         r[g] = g < Cell::kFirstGates ? rec0[g * D + d] : rec1[(g - Cell::kFirstGates) * D + d];
       }
-      for (int j = 0; j < Cell::kStates; ++j) prev[j] = before_row[j * size + d];
+      for (int j = 0; j < Cell::kStates; ++j) prev[j] = before_row[j * wide + d];
       for (int i = 0; i < Cell::kParams; ++i) p[i] = params[i * D + d];
       if constexpr (kRest > 0)
         for (int i = 0; i < Cell::kSaved; ++i) saved[i] = kept_row[i * size + d];
@@ -192,7 +210,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         Cell::forward(Forward<T>{x, r, prev, p, now, saved});
       }
       for (int j = 0; j < Cell::kStates; ++j)
-        state_row[j * plane + d] = now[j], before_row[j * size + d] = now[j];
+        state_row[j * plane + d] = now[j], before_row[j * wide + d] = now[j];
       for (int i = 0; i < Cell::kSaved; ++i) saved_row[i * D + d] = saved[i];
     }
   }

@@ -4,16 +4,28 @@ import pytest
 import torch
 
 from crnn.ops import backends, spatial_rnn, spatial_scan, use_backend
+from crnn.ops.reference import CELLS
 from crnn.ops.spatial import VARIANTS
 from crnn.ops.spatial_scan_reference import spatial_scan as definition
 from crnn.testing import FOUR, ScanCase, SpatialCase, assert_near, spatial_scan_cases
 
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}
 ON_CPU = {torch.float64: 1e-14, torch.float32: 1e-6, **TOLERANCE}
-SUMS = [c for c in spatial_scan_cases() if not c.C] + [  # and blocks of channels that are not full
+SUMS = [  # and blocks of channels that are not full
     SpatialCase(ScanCase(cell, "carry", FOUR, N, H, W, D), combine)
     for cell, N, H, W, D in (("lstm", 3, 2, 3, 70), ("relu", 0, 2, 2, 5), ("gru", 2, 1, 1, 1))
     for combine in ("sum", "concat")
+]
+SHAPES = ("carry_value", 7, 2, 3, 19, 5), ("reset", 2, 3, 4, 72, 200), ("reset", 10, 3, 4, 72, 200)
+PROJECTED = [  # inside the scan where there are chains enough or weights few, else before it
+    SpatialCase(ScanCase(cell, line_break, FOUR, N, H, W, D), C=C)
+    for cell in CELLS
+    for line_break, N, H, W, D, C in SHAPES
+] + [
+    SpatialCase(ScanCase(cell, "carry", FOUR, N, H, W, D), combine, C, shared, with_bias)
+    for cell in ("relu", "ln_relu", "gru")
+    for combine, shared, with_bias in (("sum", True, True), ("mean", False, False), ("concat", True, False))
+    for N, H, W, D, C in ((25, 1, 3, 70, 33), (2, 2, 2, 72, 200), (6, 1, 2, 500, 530), (0, 2, 2, 5, 3))
 ]
 
 
@@ -24,8 +36,8 @@ def on_cpu():
 
 
 @pytest.mark.parametrize("dtype", ON_CPU, ids=str)
-@pytest.mark.parametrize("case", SUMS, ids=str)
-def test_sums_on_the_cpu(on_cpu, case, dtype):
+@pytest.mark.parametrize("case", spatial_scan_cases() + SUMS + PROJECTED, ids=str)
+def test_sums_and_projects_on_the_cpu(on_cpu, case, dtype):
     """y is the sum of the stored states in the order of the directions, rounded once."""
     inputs = case.inputs(dtype)
     rest = {"plan": case.scan.plan, "cell": case.scan.cell, "combine": case.combine}
@@ -38,30 +50,63 @@ def test_sums_on_the_cpu(on_cpu, case, dtype):
         assert y.is_contiguous() and torch.equal(y, total.to(dtype))
 
 
-@pytest.mark.parametrize("combine", ["sum", "mean"])
-def test_the_sum_takes_part_in_the_gradient_as_torchs(on_cpu, combine):
-    leaves = [torch.randn(*shape, requires_grad=True) for shape in ((2, 3, 4, 5), (4, 6, 3), (4, 6))]
-    leaves.append((0.1 * torch.randn(4, 6, 6)).requires_grad_())
-    ways = [spatial_rnn(*leaves, FOUR, combine=combine, variant=variant) for variant in ("sum", "scan")]
-    assert_near(*ways, 1e-6)
-    for one, other in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in ways), strict=True):
-        assert_near(one, other, 1e-6)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("N", [2, 7])
+@pytest.mark.parametrize("inputs", [1, 4])
+@pytest.mark.parametrize("combine", ["sum", "mean", "concat"])
+def test_one_call_takes_part_in_the_gradient_as_its_parts(on_cpu, combine, inputs, N, layout):
+    x = torch.randn(N, 30, 4, 5).contiguous(memory_format=layout)
+    leaves = [x, torch.randn(inputs, 70, 30), torch.randn(inputs, 70), 0.1 * torch.randn(4, 70, 70)]
+    leaves = [leaf.double().requires_grad_() for leaf in leaves]
+    want = spatial_rnn(*leaves, FOUR, combine=combine, variant="scan")
+    gradients = torch.autograd.grad(want.square().sum(), leaves)
+    for variant in ("fused", "projection", *(() if combine == "concat" else ("sum",))):
+        got = spatial_rnn(*leaves, FOUR, combine=combine, variant=variant)
+        assert_near(got, want, 1e-13)
+        for one, other in zip(torch.autograd.grad(got.square().sum(), leaves), gradients, strict=True):
+            assert_near(one, other, 1e-13)
 
 
-def test_what_the_cpu_does_not_take(on_cpu):
+@pytest.mark.parametrize("variant", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("cell", ["relu", "lstm", "gru"])
+def test_every_instruction_set_projects(on_cpu, cell, variant):
+    case = SpatialCase(ScanCase(cell, "reset", FOUR, 25, 2, 3, 40), C=33)
+    given, rest = case.inputs(torch.float64), {"plan": case.scan.plan, "cell": cell}
+    try:
+        y, _ = spatial_scan(**given, **rest, variant=variant)
+    except RuntimeError as error:
+        assert f"this processor cannot run variant '{variant}'" in str(error)
+        pytest.skip(f"needs an x86 processor with {variant.upper()}")
+    assert_near(y, definition(**given, **rest)[0], 1e-14)
+
+
+def test_a_projecting_scan_has_equal_bits_for_any_number_of_threads(on_cpu):
+    case = SpatialCase(ScanCase("relu", "carry_value", FOUR, 50, 3, 4, 64), C=64)
+    given, found, before = case.inputs(torch.float32), [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(spatial_scan(**given, plan=case.scan.plan)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(y, found[0]) for y in found)
+
+
+@pytest.mark.parametrize("C", [0, 3, 500])
+@pytest.mark.parametrize("combine", ["sum", "concat"])
+def test_opcheck_on_the_cpu(on_cpu, combine, C):
+    case = SpatialCase(ScanCase("relu", "carry", FOUR[:2], 2, 2, 3, 25), C=C)
+    given = case.inputs(torch.float32)
+    leaves = [given[k] if given[k] is None else given[k].requires_grad_() for k in list(given)[:4]]
+    flat = [int(v) for d in case.scan.plan for v in d]
+    arguments = (*leaves, None, flat, "relu", combine)
+    torch.library.opcheck(torch.ops.crnn.spatial_scan.default, arguments)
+
+
+def test_the_reference_has_no_spatial_scan(on_cpu):
     leaves = torch.randn(2, 3, 4, 5), torch.randn(4, 6, 3), torch.randn(4, 6), torch.randn(4, 6, 6)
-    with pytest.raises(RuntimeError, match="spatial_scan on cpu: it sums directions, and projects on cuda"):
-        spatial_rnn(*leaves, FOUR, variant="fused")
     with use_backend("reference"), pytest.raises(ValueError, match="not for the reference backend; use scan"):
         spatial_rnn(*leaves, FOUR, variant="sum")
-
-
-@pytest.mark.parametrize("combine", ["sum", "concat"])
-def test_opcheck_on_the_cpu(on_cpu, combine):
-    z, w_hh = torch.randn(6, 2, 2, 5), torch.randn(2, 5, 5)
-    flat = [int(v) for d in ScanCase("relu", "carry", FOUR[:2], 2, 2, 3, 5).plan for v in d]
-    arguments = (z.requires_grad_(), None, None, w_hh.requires_grad_(), None, flat, "relu", combine)
-    torch.library.opcheck(torch.ops.crnn.spatial_scan.default, arguments)
 
 
 @pytest.fixture(scope="module")

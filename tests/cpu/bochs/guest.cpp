@@ -130,9 +130,9 @@ struct Scan {
   }
 
   void forward(const Tiles<S>& tiles) {
-    const ForwardCall<S> c{
-        call(tiles, true), z.data(), {q.N * kK * kG * D, kK * kG * D, kG * D}, state.data(), saved.data()};
-    std::vector<T> scratch(forward_scratch<Cell>(D, tiles.width));
+    const ForwardCall<S> c{call(tiles, true), z.data(), nullptr, {q.N * kK * kG * D, kK * kG * D, kG * D}, {},
+        0, state.data(), saved.data()};
+    std::vector<T> scratch(forward_scratch<Cell>(D, 0, tiles.width));
     units([](const Direction& d) { return d.value_segments(); },
         [&](const Unit& u) { tiles.forward[Cells::index(Cell::kName)](c, u, scratch.data()); });
   }
