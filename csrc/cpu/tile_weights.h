@@ -71,7 +71,7 @@ void pack_row(int64_t columns, int64_t stride, T* packed, At&& at) {
     packed[i] = first + i < columns ? at(first + i) : T(0);
 }
 
-constexpr int64_t kAhead = 8;  // rows that are asked for before they are packed
+constexpr int64_t kAhead = 4;  // rows that are asked for before they are packed: more may share a cache set
 
 template <typename Product, typename S>
 void add_share(const WeightsCall<S>& c, const WeightsShare<Compute<S>>& u, Compute<S>* scratch) {
