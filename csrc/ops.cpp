@@ -19,7 +19,7 @@ STABLE_TORCH_LIBRARY(crnn, m) {
       "-> (Tensor dz, Tensor dcell_params, Tensor dinitial)");
   m.def(
       "spatial_scan(Tensor x, Tensor? w_ih, Tensor? bias, Tensor whh, Tensor? cell_params, int[] plan, "
-      "str cell, str combine, str variant=\"\") -> (Tensor y, Tensor state, Tensor saved)");
+      "str cell, str combine, str variant=\"\", bool states=True) -> (Tensor y, Tensor state, Tensor saved)");
   m.def(
       "scan_weights_backward(Tensor dz, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, "
       "Tensor state, Tensor saved, int[] plan, str cell, str variant=\"\") -> Tensor dwhh");

@@ -85,7 +85,9 @@ def spatial_rnn(
     if variant == "scan":
         y = combined(scan(z, w_hh, steps, cell, params), combine, H, W)
     else:
-        y, state = sum_and_states(z, w_ih, bias, w_hh, steps, cell, params, in_kernel)
+        y, state = sum_and_states(
+            z, w_ih, bias, w_hh, steps, cell, params, in_kernel, states=in_kernel == "concat"
+        )
         y = combined(state[0], combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
     last = x.is_contiguous(memory_format=torch.channels_last)
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -52,13 +52,16 @@ def spatial_scan(
 
 
 def sum_and_states(
-    x, w_ih, bias, w_hh, plan, cell, cell_params, combine, variant=""
+    x, w_ih, bias, w_hh, plan, cell, cell_params, combine, variant="", states=True
 ) -> tuple[Tensor, Tensor]:
-    """y and all states [S, P, N, K, D]; arguments as `spatial_scan`."""
+    """y and all states [S, P, N, K, D], or none of them, where they are not asked for and no gradient may be;
+    arguments as `spatial_scan`."""
     optional = [
         t if t is None or t.is_contiguous() else t.contiguous() for t in (w_ih, bias, w_hh, cell_params)
     ]
-    return _kernel(x)(dense(x), *optional, flat(plan), cell, combine, variant)[:2]
+    kernel = _kernel(x)
+    states = states or kernel is not _below_autograd
+    return kernel(dense(x), *optional, flat(plan), cell, combine, variant, states)[:2]
 
 
 def same_positions(plan: Sequence[Direction]) -> bool:
@@ -90,14 +93,18 @@ def _below_autograd(*args):
         return torch.ops.crnn.spatial_scan.default(*args)
 
 
-def _fake(x, w_ih, bias, whh, cell_params, plan, cell, combine, variant=""):
+def _fake(x, w_ih, bias, whh, cell_params, plan, cell, combine, variant="", states=True):
     (P, N), K, D = x.shape[:2], whh.shape[0], whh.shape[2]
     y = x.new_empty(0 if combine == "concat" else N, P, D)
+    if not states:
+        return y, x.new_empty(0), x.new_empty(0)
     return y, *fake_scan(x.new_empty(P, N, K, 0), whh, cell_params, None, None, plan, cell)
 
 
 def _setup_context(ctx, inputs, output):
-    x, w_ih, _, whh, cell_params, ctx.plan, ctx.cell, ctx.combine, _ = inputs
+    x, w_ih, _, whh, cell_params, ctx.plan, ctx.cell, ctx.combine, _, states = inputs
+    if not states:
+        raise ValueError("crnn::spatial_scan: without its states it has no gradient; states must be true")
     y, state, saved = output
     ctx.mark_non_differentiable(saved, y if ctx.combine == "concat" else state)
     ctx.set_materialize_grads(False)
@@ -108,13 +115,13 @@ def _backward(ctx, dy, dstate, _dsaved):
     x, w_ih, whh, cell_params, state, saved = ctx.saved_tensors
     wants, kept = ctx.needs_input_grad, (whh, cell_params, None, None, state, saved, ctx.plan, ctx.cell)
     if (dstate if ctx.combine == "concat" else dy) is None:  # nothing depends on the result
-        return (None,) * 9
+        return (None,) * 10
     if ctx.combine != "concat":
         dstate = of_states(dy / len(whh) if ctx.combine == "mean" else dy, *state.shape[::3])
     dz, dparams, _ = torch.ops.crnn.scan_backward.default(dense(dstate), *kept)
     dwhh = weights_gradient(dz, *kept) if wants[3] else None
     of_input = (dz, None, None) if w_ih is None else through_projection(dz, x, w_ih, wants)
-    return *of_input, dwhh, dparams if wants[4] else None, None, None, None, None
+    return *of_input, dwhh, dparams if wants[4] else None, None, None, None, None, None
 
 
 def of_states(dy: Tensor, S: int, K: int) -> Tensor:
@@ -134,9 +141,7 @@ def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool
     rows, weights = dz.flatten(2), w_ih.flatten(0, 1)  # [P, N, K*G*D] (or [N, P, K*G*D]), [K*G*D, C]
     if wants[0] and dz.device.type == "cpu":
         dx = (rows.flatten(0, 1) @ weights).view(*rows.shape[:2], C).transpose(0, 1)
-    elif wants[
-        0
-    ]:  # a batch of products with strides: a map in channels_last order comes out, dz is not copied
+    elif wants[0]:  # with strides: a map in channels_last order comes out, dz is not copied
         dx = torch.bmm(rows.transpose(0, 1), weights.expand(N, -1, -1)).transpose(0, 1)
     if wants[1]:
         dw_ih = (rows.flatten(0, 1).mT @ x.flatten(0, 1)).view(-1, w_ih.shape[1], C)

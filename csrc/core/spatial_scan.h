@@ -9,13 +9,16 @@ struct SpatialInputs {
   Tensor x;
   std::optional<Tensor> w_ih, bias;
   std::string combine;
+  bool states;  // whether they are asked for, and what backward needs
 };
 
 // x [P, N, C] with w_ih, else z itself, [P, N, K, gates*D].
 inline ScanShape check_spatial_scan(const SpatialInputs& spatial, const ScanInputs& in) {
-  const auto& [x, w_ih, bias, combine] = spatial;
+  const auto& [x, w_ih, bias, combine, states] = spatial;
   STD_TORCH_CHECK(combine == "sum" || combine == "mean" || combine == "concat",
       "crnn::spatial_scan: unknown combine '", combine, "'; known: sum, mean, concat");
+  STD_TORCH_CHECK(states || combine != "concat",
+      "crnn::spatial_scan: of combine 'concat' the states are the result; states must be true");
   STD_TORCH_CHECK(w_ih || !bias, "crnn::spatial_scan: a bias goes with w_ih; z has its own in it");
   if (!w_ih) {
     const ScanShape s = check_scan(x, in);

@@ -101,24 +101,29 @@ Call<S> make_call(const ScanShape& q, const ScanInputs& in, int64_t width) {
       optional_data<S>(in.cont), width, {}};
 }
 
-// run(unit, scratch) for all of `work`, on torch's threads.
+// run(unit, scratch) for all of `work`, on torch's threads; one thread takes the units u, u + apart, ... .
 template <typename T, typename Run>
-void parallel_units(const std::vector<Unit>& work, int64_t scratch_size, Run&& run) {
-  torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
+void parallel_units(const std::vector<Unit>& work, int64_t apart, int64_t scratch_size, Run&& run) {
+  torch::stable::parallel_for(0, apart, 1, [&](int64_t begin, int64_t end) {
     const Aligned<T> scratch(scratch_size);
-    for (int64_t u = begin; u < end; ++u) run(work[u], scratch.data());
+    for (int64_t first = begin; first < end; ++first)
+      for (int64_t u = first; u < int64_t(work.size()); u += apart) run(work[u], scratch.data());
   });
 }
 
 template <typename S>
-void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& variant, const Added& added,
-    Tensor& state, Tensor& saved) {
+void run_forward(const ScanShape& given, const ScanInputs& in, const std::string& variant, const Added& added,
+    Tensor& state, Tensor& saved, const Sum* sum) {
+  ScanShape q = given;
+  if (sum)  // the chains of all directions in one order
+    for (Direction& d : q.plan) d = d.lines_sorted();
   const Tiles<S>& tiles = choose_tiles<S>(variant);
   const auto& [z, zs, x, w_ih] = added;
   const int64_t C = w_ih ? w_ih->size(2) : 0;
   ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), optional_data<S>(x), zs,
       x ? Strides{x->stride(0), x->stride(1), 0} : Strides{}, C, state.mutable_data_ptr<S>(),
-      saved.mutable_data_ptr<S>()};
+      saved.mutable_data_ptr<S>(), sum ? sum->y.mutable_data_ptr<S>() : nullptr,
+      Compute<S>(sum ? sum->scale : 1)};
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell, [&](auto c) {
     scratch = forward_scratch<decltype(c)>(q.D, C, tiles.width), first_gates = c.kFirstGates;
@@ -127,8 +132,10 @@ void run_forward(const ScanShape& q, const ScanInputs& in, const std::string& va
   const Aligned<S> both = w_ih ? side_by_side(q, whh, *w_ih) : Aligned<S>();
   const Packed<S> packed(q, w_ih ? both.data() : whh, q.D + C, tiles, first_gates, true, call);
   const auto tile = tiles.forward[Cells::index(in.cell)];
-  parallel_units<Compute<S>>(units(q, tiles.rows, [](const Direction& d) { return d.value_segments(); }),
-      scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
+  const std::vector<Unit> work = units(q, tiles.rows, [](const Direction& d) { return d.value_segments(); });
+  const int64_t count = work.size();
+  parallel_units<Compute<S>>(work, sum ? count / q.K : count, scratch,
+      [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
 }
 
 template <typename S>
@@ -148,7 +155,7 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
   call.dparams = shares.data();
   const auto tile = tiles.backward[Cells::index(in.cell)];
   parallel_units<Compute<S>>(
-      work, scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
+      work, work.size(), scratch, [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
   for (const Unit& u : work)
     for (int64_t i = 0; i < size; ++i) sums[u.k * size + i] += shares[u.index * size + i];
   std::copy(sums.begin(), sums.end(), dcell_params);
@@ -156,13 +163,23 @@ void run_backward(const ScanShape& q, const ScanInputs& in, const std::string& v
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> scan_forward(
-    const ScanShape& q, const ScanInputs& in, const Added& added, const std::string& variant) {
+bool sums_alone(const ScanShape& q, const Tensor& like) {
+  const ScalarType type = like.scalar_type();
+  if (type != ScalarType::Float && type != ScalarType::Double) return false;
+  const Direction first = q.plan[0].lines_sorted();
+  for (const Direction& d : q.plan)
+    if (!first.same_segments(d.lines_sorted())) return false;
+  return first.value_segments().count * q.N >= kUnits * kTile;
+}
+
+std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,
+    const std::string& variant, const Sum* sum) {
   const Tensor& z = added.z;
-  Tensor state = torch::stable::new_empty(z, {q.states, q.P, q.N, q.K, q.D});
-  Tensor saved = torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  const int64_t kept = sum ? 0 : q.P;
+  Tensor state = torch::stable::new_empty(z, {q.states, kept, q.N, q.K, q.D});
+  Tensor saved = torch::stable::new_empty(z, {kept, q.N, q.K, q.saved, q.D});
   THO_DISPATCH_V2(z.scalar_type(), "crnn::scan on cpu",
-      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, added, state, saved); }),
+      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, added, state, saved, sum); }),
       AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
   return {state, saved};
 }

@@ -16,8 +16,18 @@ struct Added {
   std::optional<Tensor> x, w_ih;
 };
 
-// state [states, P, N, K, D] and what backward needs.
-std::tuple<Tensor, Tensor> scan_forward(
-    const ScanShape& q, const ScanInputs& in, const Added& added, const std::string& variant);
+// The directions' sum [N, P, D], times scale.
+struct Sum {
+  Tensor y;
+  double scale;
+};
+
+// Whether the scan can write the sum and no states: in the type that it computes in, over directions whose
+// chains hold the same positions, of which a thread takes a tile through all of them.
+bool sums_alone(const ScanShape& q, const Tensor& like);
+
+// state [states, P, N, K, D] and what backward needs; with `sum` that alone is written, and both are empty.
+std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,
+    const std::string& variant, const Sum* sum = nullptr);
 
 }  // namespace crnn

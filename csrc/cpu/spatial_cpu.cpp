@@ -3,7 +3,7 @@
 //   projection  by the scan itself: a row of x stands behind each h, W_ih behind W_hh, and z is never in
 //               memory; by one product before the scan where that reads W_ih too often
 //   sum         one pass: it reads the states once more and writes a K-th of them (torch's sum over an axis
-//               between others takes up to nine times as long)
+//               between others takes up to nine times as long); where no state is asked for, the scan's own
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -86,22 +86,24 @@ bool projects(const ScanShape& q, int64_t C) {
 
 std::tuple<Tensor, Tensor, Tensor> spatial_scan_cpu(const Tensor& x, const OptionalTensor& w_ih,
     const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
-    std::vector<int64_t> plan, Text cell, Text combine, Text variant) {
+    std::vector<int64_t> plan, Text cell, Text combine, Text variant, bool states) {
   const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell)};
-  const ScanShape q = check_spatial_scan({x, w_ih, bias, combine}, in);
+  const ScanShape q = check_spatial_scan({x, w_ih, bias, combine, states}, in);
   const Added added = !w_ih                    ? Added{x, {x.stride(0), x.stride(1), x.stride(2)}}
                       : projects(q, x.size(2)) ? with_input(q, x, *w_ih, bias)
                                                : projected(q, x, *w_ih, bias);
-  const auto [state, saved] = scan_forward(q, in, added, variant);
   const bool summed = combine != "concat";
-  Tensor y = torch::stable::new_empty(x, {summed ? q.N : 0, q.P, q.D});
-  const double scale = combine == "mean" ? 1.0 / double(q.K) : 1.0;
-  if (summed)
+  const Sum sum{
+      torch::stable::new_empty(x, {summed ? q.N : 0, q.P, q.D}), combine == "mean" ? 1.0 / double(q.K) : 1.0};
+  const bool alone = !states && sums_alone(q, x);
+  const auto [state, saved] = scan_forward(q, in, added, variant, alone ? &sum : nullptr);
+  if (summed && !alone)
     THO_DISPATCH_V2(x.scalar_type(), "crnn::spatial_scan on cpu", AT_WRAP([&] {
-      sum_directions(q, scale, state.const_data_ptr<scalar_t>(), y.mutable_data_ptr<scalar_t>());
+      sum_directions(q, sum.scale, state.const_data_ptr<scalar_t>(), sum.y.mutable_data_ptr<scalar_t>());
     }),
         AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
-  return {y, state, saved};
+  if (states) return {sum.y, state, saved};
+  return {sum.y, torch::stable::new_empty(x, {0}), torch::stable::new_empty(x, {0})};
 }
 
 }  // namespace

@@ -70,6 +70,9 @@ struct ForwardCall : Call<S> {
   Strides zs, xs;
   int64_t C;  // of a row of x; 0 without
   S *state, *saved;
+  // With y [N, P, D] neither is written: h times scale is added there, or begins there where k is 0.
+  S* y;
+  Compute<S> scale;
 };
 
 // dz is [N, P, K, gates*D]: as a map in channels_last order, whose products read it in place. dparams
@@ -111,7 +114,8 @@ struct WeightsShare {
 template <typename Cell>
 int64_t forward_scratch(int64_t D, int64_t C, int64_t width) {
   const int64_t operands = Cell::kStates + (Cell::kGates > Cell::kFirstGates ? 1 : 0);
-  return kTile * ((D + C) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width);
+  const int64_t row = D * (Cell::kStates + Cell::kSaved);
+  return kTile * ((D + C) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width) + row;
 }
 template <typename Cell>
 int64_t backward_scratch(int64_t D, int64_t width) {

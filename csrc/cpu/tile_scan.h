@@ -86,6 +86,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   T* const kept = operand + (kRest ? wide : 0);           // [saved, count, D], between the phases
   T* const rec[2] = {kept + Cell::kSaved * size,          // [count, columns] of each phase
       kept + Cell::kSaved * size + u.count * columns[0]};
+  S* const unkept = (S*)(rec[1] + u.count * columns[1]);  // [states + saved, D] of one chain, if for y alone
 
   ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {}
 
@@ -109,13 +110,17 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         for (int64_t b = 0; b < u.count; ++b) first_phase(b);
         if (any) this->product(1, inner, kRest * D, operand, inner, rec[1], [](int64_t, int64_t, int64_t) {});
       }
-      for (int64_t b = 0; b < u.count; ++b) finish(b);
+      for (int64_t b = 0; b < u.count; ++b) {
+        finish(b);
+        if (c.y) add_to_sum(b);
+      }
     }
   }
 
   int64_t position(int64_t b) const { return origin[b] + moved; }
   int64_t row(int64_t b) const { return c.row(position(b), sample[b], u.k); }
   const S* input(int64_t b) const { return c.z + position(b) * c.zs.p + sample[b] * c.zs.n + u.k * c.zs.k; }
+  S* summed(int64_t b) const { return c.y + (sample[b] * c.P + position(b)) * D; }
   const S* x(int64_t b, int64_t offset) const {
     return c.x + (origin[b] + offset) * c.xs.p + sample[b] * c.xs.n;
   }
@@ -137,9 +142,19 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     for (; D <= kFetched && b < end; ++b) {
       if (column < c.C) fetch(x(b, coming) + column, Product::kWidth);
       if (!c.C) fetch(input(b) + column, Product::kWidth);
-      if (column < D) fetch(c.state + row(b) * D + column, Product::kWidth);
-      if (column < Cell::kSaved * D) fetch(c.saved + row(b) * Cell::kSaved * D + column, Product::kWidth);
+      if (column < D) fetch(c.y ? summed(b) + column : c.state + row(b) * D + column, Product::kWidth);
+      if (!c.y && column < Cell::kSaved * D)
+        fetch(c.saved + row(b) * Cell::kSaved * D + column, Product::kWidth);
     }
+  }
+
+  void add_to_sum(int64_t b) {
+    S* y = summed(b);
+    const int64_t D = this->D;
+    const bool first = u.k == 0, last = u.k == c.K - 1;
+#pragma GCC ivdep
+    for (int64_t d = 0; d < D; ++d) y[d] = first ? unkept[d] : S(T(y[d]) + T(unkept[d]));
+    for (int64_t d = 0; last && c.scale != 1 && d < D; ++d) y[d] = S(T(y[d]) * c.scale);
   }
 
   void apply_cont() {
@@ -180,7 +195,8 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   void finish(int64_t b) {
     const S *in = input(b), *params = c.cell_params + u.k * Cell::kParams * D;
     const int64_t at = row(b);
-    S *state_row = c.state + at * D, *saved_row = c.saved + at * Cell::kSaved * D;
+    S* state_row = c.y ? unkept : c.state + at * D;
+    S* saved_row = c.y ? unkept + Cell::kStates * D : c.saved + at * Cell::kSaved * D;
     const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
     T* before_row = before + b * inner;
     T mean = 0, scale = 1;
@@ -189,7 +205,8 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       mean = norm.mean, scale = norm.scale;
     }
     if constexpr (Cell::kGatesApart) open_gates<0>(b, in);
-    const int64_t D = this->D, size = this->size, wide = this->wide, plane = c.plane();
+    const int64_t D = this->D, size = this->size, wide = this->wide;
+    const int64_t plane = c.y ? D : c.plane();
 #pragma GCC ivdep
     for (int64_t d = 0; d < D; ++d) {
       T x[Cell::kGates], r[Cell::kGates], prev[Cell::kStates], p[Cell::kParams + 1], now[Cell::kStates];

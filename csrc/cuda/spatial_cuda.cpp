@@ -41,9 +41,9 @@ const char* misfit(const SpatialProblem& q, const DeviceInfo& device) {
 
 std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const OptionalTensor& w_ih,
     const OptionalTensor& bias, const Tensor& whh, const OptionalTensor& cell_params,
-    std::vector<int64_t> plan, Text cell, Text combine, Text variant) {
+    std::vector<int64_t> plan, Text cell, Text combine, Text variant, bool states) {
   const ScanInputs in{whh, cell_params, std::nullopt, std::nullopt, std::move(plan), std::move(cell)};
-  ScanShape s = check_spatial_scan({x, w_ih, bias, combine}, in);
+  ScanShape s = check_spatial_scan({x, w_ih, bias, combine, states}, in);
   STD_TORCH_CHECK(variant.empty() || variant == "resident", "crnn::spatial_scan: unknown variant '", variant,
       "' on cuda; known: resident");
   const OnDevice on(x);
@@ -69,7 +69,8 @@ std::tuple<Tensor, Tensor, Tensor> spatial_scan_cuda(const Tensor& x, const Opti
   if (s.N > 0 && s.D > 0)
     each_launch(call, s.plan,
         [&](const SpatialCall& c, int n) { kernel.forward(c, tiles_of(q, kernel.N), n, on.stream); });
-  return {y, state, saved};
+  if (states) return {y, state, saved};
+  return {y, torch::stable::new_empty(x, {0}), torch::stable::new_empty(x, {0})};
 }
 
 }  // namespace crnn

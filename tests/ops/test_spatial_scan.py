@@ -50,6 +50,32 @@ def test_sums_and_projects_on_the_cpu(on_cpu, case, dtype):
         assert y.is_contiguous() and torch.equal(y, total.to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("C", [0, 30])
+@pytest.mark.parametrize("combine", ["sum", "mean"])
+@pytest.mark.parametrize(
+    ("line_break", "order"),
+    [("reset", FOUR[:2]), ("reset", ("up", "mirror_up", "down")), ("reset", FOUR), ("carry_value", FOUR)],
+)
+@pytest.mark.parametrize("cell", CELLS)
+def test_without_a_gradient_the_sum_is_the_same(on_cpu, cell, line_break, order, combine, C, dtype):
+    """Then no state is kept where lines hold the same positions and are many, as those of 50 samples."""
+    case = SpatialCase(ScanCase(cell, line_break, order, 50, 2, 3, 19), combine, C)
+    given, flat = case.inputs(dtype), [int(v) for d in case.scan.plan for v in d]
+    arguments = *(given[k] for k in ("x", "w_ih", "bias", "w_hh", "cell_params")), flat, cell, combine, ""
+    y, state, saved = torch.ops.crnn.spatial_scan(*arguments, False)
+    assert state.numel() == saved.numel() == 0
+    assert torch.equal(y, torch.ops.crnn.spatial_scan(*arguments)[0])
+
+
+def test_what_needs_the_states(on_cpu):
+    z, w_hh, flat = torch.randn(6, 2, 1, 5), torch.randn(1, 5, 5, requires_grad=True), [0, 3, 1, 2, 3, 0]
+    with pytest.raises(RuntimeError, match="of combine 'concat' the states are the result"):
+        torch.ops.crnn.spatial_scan(z, None, None, w_hh.detach(), None, flat, "relu", "concat", "", False)
+    with pytest.raises(ValueError, match="without its states it has no gradient; states must be true"):
+        torch.ops.crnn.spatial_scan(z, None, None, w_hh, None, flat, "relu", "sum", "", False)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("N", [2, 7])
 @pytest.mark.parametrize("inputs", [1, 4])
