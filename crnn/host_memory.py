@@ -9,7 +9,7 @@ def keep_freed() -> bool:
     """From now on this process keeps memory that it has used, as Caffe keeps its blobs.
 
     By itself glibc gives each large tensor back to the system when it is freed, and the next forward waits
-    for its pages to be zeroed anew: of AlexNet's training step of 64 images on two cores, a sixth.  The first
+    for its pages to be zeroed anew: of AlexNet's training step of 64 images on two cores, a sixth. The first
     steps still take new pages, because small objects lodge in what was kept; then there are none.
 
     Returns whether the C library can be told so; glibc alone.

@@ -36,8 +36,7 @@ def test_backend_equals_reference(case, backend, dtype):
 @pytest.mark.parametrize("line_break", ["carry", "reset"])
 @pytest.mark.parametrize("backend", backends())
 def test_gradcheck(cell, line_break, backend):
-    """Two directions: to the ops the other two are the same with other integers."""
-    case = ScanCase(cell, line_break, ("right", "up"), 2, 2, 3, 3, with_initial=True, with_cont=True)
+    case = ScanCase(cell, line_break, FOUR, 2, 2, 3, 3, with_initial=True, with_cont=True)
     inputs = case.inputs(seed=3, device=device_of(backend))
     leaves = {k: v.requires_grad_() for k, v in inputs.items() if v is not None and k != "cont"}
 

@@ -147,3 +147,4 @@ def test_exports_with_any_batch_size(cell):
         x = torch.randn(N, 4, 3, 5)
         blobs = rnn.weight_ih, rnn.bias, rnn.weight_hh, rnn.directions, rnn.line_break, cell
         assert torch.equal(loaded(x), spatial_rnn(x, *blobs, gain=rnn.gain, variant="scan"))
+        assert_near(loaded(x), rnn(x), 1e-6)
