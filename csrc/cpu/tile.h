@@ -1,7 +1,8 @@
 // A tile: some chains of one direction, which one thread takes through all their steps.
 //
 // S is the type in memory, T (Compute<S>) the one that computes: S itself, or float for half and bfloat16.
-// Values carried from step to step stay in T. This file says what a tile is given; tile_scan.h computes it,
+// Values carried from step to step stay in T. This file says what a tile is given; tile_forward.h and
+// tile_backward.h compute it,
 // once for each instruction set (tile_<name>.cpp).
 #pragma once
 

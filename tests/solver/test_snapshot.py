@@ -1,6 +1,5 @@
 """Snapshots: exact resume with real data, files that are whole, and what is not a snapshot of this net."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -9,30 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from crnn.net import weights
 from crnn.proto import pb
 from crnn.solver.events import Note, Scored
 from crnn.solver.solver import Solver
 from crnn.testing import golden
 from tests.solver import sequence
+from tests.solver.snapshots import assert_equal_bits, bits, refuses, saved
 
 ADAM = {"type": '"Adam"'}
-SCALE = {
-    "scale": 65536.0,
-    "growth_factor": 2.0,
-    "backoff_factor": 0.5,
-    "growth_interval": 2000,
-    "_growth_tracker": 0,
-}
 SAVED = ("run_iter_2.caffemodel", "run_iter_2.resume.json", "run_iter_2.solverstate")
-
-
-def bits(solver):
-    return [t.clone() for p in solver.params for t in (p.blob.detach(), *p.history)]
-
-
-def assert_equal_bits(a, b):
-    assert all(torch.equal(x, y) for x, y in zip(bits(a), bits(b), strict=True))
 
 
 @pytest.mark.parametrize("seed, kind", [(1, None), (-1, None), (1, "HDF5")])
@@ -123,22 +107,6 @@ def test_a_snapshot_without_resume_file_is_caffes(logged):
     assert notes[-1].endswith("run_iter_2.solverstate has no .resume.json beside it: the data begin anew")
 
 
-def saved(logged, **fields):
-    solver = Solver(logged(**fields))
-    solver.step(2)
-    return solver.snapshot()
-
-
-def refuses(logged, path, message, error=ValueError, **fields):
-    """restore() raises and changes nothing."""
-    solver = Solver(logged(**fields))
-    before = bits(solver)
-    with pytest.raises(error, match=message):
-        solver.restore(path)
-    assert solver.iter == 0
-    assert all(map(torch.equal, bits(solver), before))
-
-
 def edit_net(old, new):
     path = Path("logged_net.prototxt")
     path.write_text(path.read_text().replace(old, new))
@@ -220,86 +188,6 @@ def test_a_flipped_bit_is_found(logged, name):
     refuses(logged, state, f"{name} is damaged or of another run")
 
 
-def test_a_damaged_resume_file(logged):
-    state = saved(logged)
-    Path("out/run_iter_2.resume.json").write_text("{")
-    refuses(
-        logged,
-        state,
-        "run_iter_2.resume.json is damaged; remove it to use out/run_iter_2.solverstate without a check",
-    )
-
-
-@pytest.mark.parametrize(
-    "old, new", [('"seed": 1', '"seed": 3'), ('"position": 8', '"position": 9'), ("losses", "lossfs")]
-)
-def test_a_changed_resume_file(logged, old, new):
-    state, path = saved(logged), Path("out/run_iter_2.resume.json")
-    path.write_text(path.read_text().replace(old, new))
-    refuses(logged, state, "run_iter_2.resume.json is damaged")
-
-
-@pytest.mark.parametrize("content", ["[]", "7", '{"sha256": []}', "[" * 100_000], ids=lambda text: text[:9])
-def test_a_resume_file_of_another_form(logged, content):
-    state = saved(logged)
-    Path("out/run_iter_2.resume.json").write_text(content)
-    refuses(logged, state, "run_iter_2.resume.json is damaged")
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"seed": "1"},
-        {"losses": 0.5},
-        {"losses": ["0.5"]},
-        {"data": [{"data": {"position": 8.5}}]},
-        {"data": [{"data": {"next": 1}}]},
-        {"data": [7]},
-        {"data": None},
-        {"data": [{"data": {"position": -1}}]},
-        {"seed": 1 << 63},
-        {"states": None},
-        {"states": ["data"]},
-        {"states_of_other_ranks": [7]},
-        {"loss_scale": []},
-        {"loss_scale": {"scale": 65536.0}},
-        {"loss_scale": {**SCALE, "scale": "65536"}},
-        {"loss_scale": {**SCALE, "scale": float("nan")}},
-        {"loss_scale": {**SCALE, "backoff_factor": 2.0}},
-    ],
-    ids=str,
-)
-def test_a_resume_file_whose_parts_are_of_other_types(logged, part):
-    """Nothing is put into a solver or a loader that its own snapshot would not hold."""
-    state = saved(logged)
-    resume = weights.read_resume(state)
-    weights.write_resume(state, {**resume, **part})
-    refuses(logged, state, "run_iter_2.resume.json is damaged; remove it to let the data begin anew")
-
-
-@pytest.mark.parametrize(
-    "carried",
-    [
-        {},
-        {"rnn": 0.5},
-        {"rnn": [[[0.5] * 3]]},
-        {"rnn": [[[0.5] * 4]] * 2},
-        {"rnn": [[[0.5] * 3], [[0.5] * 3] * 2]},
-        {"rnn": [[["0.5"] * 3]] * 2},
-        {"rnn": [[0.5] * 3] * 2},
-    ],
-    ids=str,
-)
-def test_carried_states_that_are_not_this_nets(logged, carried):
-    fields = sequence.written()
-    state = saved(logged, **fields)
-    resume = weights.read_resume(state)
-    assert np.shape(resume["states"][0]["rnn"]) == (2, 2, 3)
-    weights.write_resume(state, {**resume, "states": [carried]})
-    message = "run_iter_2.resume.json is of another net: layer 'rnn' carries 2 states of 3 channels, there"
-    refuses(logged, state, message, **fields)
-
-
 def test_a_truncated_state(logged):
     state = Path(saved(logged))
     state.write_bytes(state.read_bytes()[:-100])
@@ -343,14 +231,6 @@ def test_fine_tuning_copies_by_name_and_tells(logged):
     assert "Finetuning from out/run_iter_2.caffemodel" in texts
     assert any("copied" in text and "fc2" in text for text in texts)
     assert not torch.equal(tuned.net.layer("conv1").blobs[0], source.net.layer("conv1").blobs[0])
-
-
-def test_resume_json_names_what_makes_it_exact(logged):
-    saved(logged)
-    resume = json.loads(Path("out/run_iter_2.resume.json").read_text())
-    assert resume["seed"] == 1
-    assert [list(net) for net in resume["data"]] == [["data"]]
-    assert resume["data"][0]["data"]["position"] == 8
 
 
 def test_the_newest_snapshots_stay(logged):
