@@ -45,9 +45,9 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
   static int64_t first_rows(int64_t count) { return count > kRows ? (count + 1) / 2 : count; }
 
   // As Blocked's; the calling thread has Prepared tiles for `count`.
-  template <typename Meanwhile>
+  template <typename Before, typename Then>
   static void product(int64_t count, int64_t inner, const float* a, int64_t lda, const float* packed,
-      int64_t panels, float* out, int64_t ldo, Meanwhile&& meanwhile) {
+      int64_t panels, float* out, int64_t ldo, Before&& before, Then&& then) {
     alignas(64) BFloat16 rounded[kTile * kChunk];
     const auto* w = reinterpret_cast<const BFloat16*>(packed);
     const int64_t size = depth(inner) * kWidth;  // of a panel
@@ -57,15 +57,16 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
       asm volatile("" : : "r"(rounded) : "memory");  // GCC's tile loads do not say that they read memory
       const BFloat16* block = w + i * kWidth;
       if (i == 0)
-        for (int64_t p = 0; p < panels; ++p) meanwhile(0, count, p * kWidth);
-      int64_t p = 0;
-      if (count > kRows) {
-        for (; p < panels; ++p)
+        for (int64_t p = 0; p < panels; ++p) before(0, count, p * kWidth);
+      for (int64_t p = 0, end; p < panels; p = end) {
+        end = count <= kRows && p + 1 < panels ? p + 2 : p + 1;
+        if (count > kRows)
           two_rows(count, length, i == 0, rounded, block + p * size, out + p * kWidth, ldo);
-      } else {
-        for (; p + 1 < panels; p += 2)
+        else if (end - p == 2)
           one_row<2>(length, i == 0, rounded, block + p * size, size, out + p * kWidth, ldo);
-        if (p < panels) one_row<1>(length, i == 0, rounded, block + p * size, size, out + p * kWidth, ldo);
+        else
+          one_row<1>(length, i == 0, rounded, block + p * size, size, out + p * kWidth, ldo);
+        for (int64_t done = p; i + kChunk >= inner && done < end; ++done) then(0, count, done * kWidth);
       }
     }
   }

@@ -9,13 +9,19 @@
 namespace crnn {
 namespace {  // internal linkage: each file has its own compilation of everything below
 
-// Asks for a row's cache lines, where steps lie too far apart for the processor to foresee the next one. The
-// empty asm: gcc 12 takes a function that only prefetches for one without effect, and drops its calls.
+// Asks for a row's cache lines, where steps lie too far apart for the processor to foresee the next one; in
+// the second cache, as the first would lose them again to W_hh. The empty asm: gcc 12 takes a function that
+// only prefetches for one without effect, and drops its calls.
 template <typename S>
 void fetch(const S* row, int64_t count) {
-  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(row + i);
+  for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof(S))) __builtin_prefetch(row + i, 0, 2);
   asm volatile("");
 }
+
+// For a product with nothing to do beside it.
+struct Nothing {
+  void operator()(int64_t row, int64_t end, int64_t column) const {}
+};
 
 // kBytes of a vector, kVectors of them across a panel, kRows rows at a time: kRows * kVectors accumulators.
 template <typename T, int kBytes, int kVectors, int kRows>
@@ -23,6 +29,8 @@ struct Blocked {
   typedef T Vector __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
   static constexpr int kLanes = kBytes / sizeof(T);
   static constexpr int64_t kWidth = kLanes * kVectors, kHeight = kRows;
+  // Rows of a panel that stay in the first cache while all rows of a product pass.
+  static constexpr int64_t kDepth = (1 << 14) / int64_t(sizeof(T)) / kWidth;
 
   // A thread makes one before products of `count` rows: what they need of the processor beside code.
   struct Prepared {
@@ -49,8 +57,11 @@ struct Blocked {
   }
 
   template <int R>
-  static void rows(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+  static void rows(bool add, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
     Vector sum[R][kVectors] = {};
+    if (add)
+      for (int r = 0; r < R; ++r)
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = *(const Vector*)(out + r * ldo + v * kLanes);
     for (int64_t i = 0; i < inner; ++i, w += kWidth)
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r * lda + i] * *(const Vector*)(w + v * kLanes);
@@ -58,41 +69,43 @@ struct Blocked {
       for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) = sum[r][v];
   }
 
-  // out [kRows, kWidth] += a^T w for a packed [inner, kRows], w packed [inner, kWidth].
-  static void add_outer(int64_t inner, const T* a, const T* w, T* out, int64_t ldo) {
+  // out [kRows, kWidth] += a^T w for a [inner, kRows] with row stride lda, w packed [inner, kWidth].
+  static void add_outer(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
     Vector sum[kRows][kVectors] = {};
-    for (int64_t i = 0; i < inner; ++i, a += kRows, w += kWidth)
+    for (int64_t i = 0; i < inner; ++i, a += lda, w += kWidth)
       for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r] * *(const Vector*)(w + v * kLanes);
     for (int r = 0; r < kRows; ++r)
       for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) += sum[r][v];
   }
 
-  // The rows that are left when kRows at a time no longer fit.
+  // `count` rows, R at the most.
   template <int R>
-  static void remainder(
-      int64_t left, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+  static void some_rows(
+      int64_t count, bool add, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
     if constexpr (R > 0) {
-      if (left == R) return rows<R>(inner, a, lda, w, out, ldo);
-      remainder<R - 1>(left, inner, a, lda, w, out, ldo);
+      if (count == R) return rows<R>(add, inner, a, lda, w, out, ldo);
+      some_rows<R - 1>(count, add, inner, a, lda, w, out, ldo);
     }
   }
 
-  // a [count, inner] with row stride lda; out [count, panels * kWidth] with row stride ldo. Calls
-  // meanwhile(first row, end, first column) before it computes these rows of a panel.
-  template <typename Meanwhile>
+  // a [count, inner] with row stride lda; out [count, panels * kWidth] with row stride ldo; kRows rows at a
+  // time, or equal parts of fewer. Calls before(row, end, column) and then(row, end, column) before and after
+  // it computes rows row .. end - 1 of the panel whose first column that is.
+  template <typename Before, typename Then>
   static void product(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
-      T* out, int64_t ldo, Meanwhile&& meanwhile) {
-    for (int64_t p = 0; p < panels; ++p) {
-      const T* w = packed + p * inner * kWidth;
-      int64_t r = 0;
-      for (; r + kRows <= count; r += kRows) {
-        meanwhile(r, r + kRows, p * kWidth);
-        rows<kRows>(inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
-      }
-      if (r < count) meanwhile(r, count, p * kWidth);
-      remainder<kRows - 1>(count - r, inner, a + r * lda, lda, w, out + r * ldo + p * kWidth, ldo);
-    }
+      T* out, int64_t ldo, Before&& before, Then&& then) {
+    const int64_t parts = (count + kRows - 1) / kRows;
+    for (int64_t p = 0; p < panels; ++p)
+      for (int64_t first = 0; first < inner; first += kDepth)
+        for (int64_t i = 0, r = 0, end; i < parts; ++i, r = end) {
+          end = count * (i + 1) / parts;
+          const int64_t left = inner - first;
+          if (first == 0) before(r, end, p * kWidth);
+          some_rows<kRows>(end - r, first > 0, left < kDepth ? left : kDepth, a + r * lda + first, lda,
+              packed + (p * inner + first) * kWidth, out + r * ldo + p * kWidth, ldo);
+          if (left <= kDepth) then(r, end, p * kWidth);
+        }
   }
 };
 

@@ -23,18 +23,20 @@ namespace {
 using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
-constexpr int64_t kUnits = 8;     // smaller tiles rather than fewer units: work for some threads
-constexpr int64_t kNarrow = 128;  // channels of which half a tile leaves the first cache room for W_hh
+constexpr int64_t kUnits = 8;      // smaller tiles rather than fewer units: work for some threads
+constexpr int64_t kPerThread = 2;  // units that a thread should have at the least
+constexpr int64_t kNarrow = 128;   // channels of which half a tile leaves the first cache room for W_hh
 
-// Tiles of kTile chains, or half of it; of fewer, but not below a product's `rows`, where kUnits would not
-// come together.
+// Tiles of kTile chains, or half of it; of fewer, but not below a product's `rows`, where there would be too
+// few units. How many that are may depend on the threads where no sum goes over a unit's chains.
 template <typename SegmentsOf>
 std::vector<Unit> units(const ScanShape& q, int64_t rows, SegmentsOf&& segments_of) {
+  const int64_t wanted = q.params ? kUnits : kPerThread * torch::stable::get_num_threads();
   const int64_t most = q.D <= kNarrow && rows <= kTile / 2 ? kTile / 2 : kTile;
   std::vector<Unit> list;
   for (int64_t k = 0; k < q.K; ++k) {
     const Segments segments = segments_of(q.plan[k]);
-    const int64_t chains = segments.count * q.N, few = std::min((chains + rows - 1) / rows, kUnits / q.K),
+    const int64_t chains = segments.count * q.N, few = std::min((chains + rows - 1) / rows, wanted / q.K),
                   tiles = std::max((chains + most - 1) / most, few);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = chains * t / tiles;

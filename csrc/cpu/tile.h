@@ -35,6 +35,11 @@ class Aligned {
 template <typename S>
 using Compute = std::conditional_t<sizeof(S) == 2, float, S>;
 
+// A row's length, in values, that spreads rows over the sets of a cache: an odd number of lines.
+inline int64_t apart(int64_t columns) {
+  return ((columns + 15) / 16 | 1) * 16;
+}
+
 // Element strides of a [P, N, K, D] tensor; channels are dense.
 struct Strides {
   int64_t p, n, k;
@@ -114,18 +119,18 @@ struct WeightsShare {
 // Values of T that a unit needs beside its tensors.
 template <typename Cell>
 int64_t forward_scratch(int64_t D, int64_t C, int64_t width) {
-  const int64_t operands = Cell::kStates + (Cell::kGates > Cell::kFirstGates ? 1 : 0);
+  const int64_t operands = Cell::kStates + 1;
   const int64_t row = D * (Cell::kStates + Cell::kSaved);
-  return kTile * ((D + C) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width) + row;
+  return kTile * ((D + C + 32) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width + 64) + row;
 }
 template <typename Cell>
 int64_t backward_scratch(int64_t D, int64_t width) {
-  return kTile * (D * (Cell::kStates + Cell::kGates + 1) + width);
+  return kTile * (D * (Cell::kStates + 2 * Cell::kGates + 1) + width + 96);
 }
 
 inline int64_t weights_scratch(int64_t rows, int64_t columns, int64_t height, int64_t width) {
-  const int64_t tiles = (rows + height - 1) / height, panels = (columns + width - 1) / width;
-  return tiles * (kBlock * height + kPanelGap) + panels * (kBlock * width + kPanelGap);
+  const int64_t panels = (columns + width - 1) / width;
+  return kBlock * apart(rows + height) + panels * (kBlock * width + kPanelGap);
 }
 
 // The tiles of one instruction set: a function a cell, in the order of Cells.

@@ -13,7 +13,7 @@ namespace crnn {
 
 template <typename S>
 const Tiles<S>& tiles_avx512() {
-  static constexpr Tiles<S> tiles = tiles_of<S, Blocked<Compute<S>, 64, 2, 12>>("avx512", Cells{});
+  static constexpr Tiles<S> tiles = tiles_of<S, Blocked<Compute<S>, 64, 4, 6>>("avx512", Cells{});
   return tiles;
 }
 template const Tiles<float>& tiles_avx512<float>();

@@ -13,95 +13,129 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
   using Base::c, Base::D, Base::dir, Base::kRest, Base::origin, Base::sample, Base::segment, Base::size,
       Base::u;
   using T = Compute<S>;
-  // Where a chain's step stands, and the states before it: state j at before + j * between; null for zeros.
-  struct Place {
-    int64_t row;
-    const S *ds, *before;
+  // Where a chain's first step stands, from which every step lies `moved` positions, and the states before
+  // it: state j at before + j * between; null for zeros.
+  struct Rows {
+    const S *ds, *state, *saved, *before;
     S* dz;
     int64_t between;
-    T keep;
+  } first[kTile];
+  struct Step {
+    int64_t t, moved, before;  // before: `moved` of the step before, where t > 0
   };
-  // Whether dz is known after one pass over a row.
+  // Whether dz is known after one pass over a row: a panel of the product is then all that the step before
+  // waits for, and its channels are finished at once, in cache and beside the next panel's product.
   static constexpr bool kOnePass = kRest == 0 && !Cell::kNormalised;
 
-  const int64_t gates = Cell::kGates * D, columns = c.padded(D);
-  T* const carry;                              // [states, count, D], without what goes through W_hh
-  T* const dx = carry + Cell::kStates * size;  // [count, gates]
-  T* const share = dx + u.count * gates;       // [count, columns]: dx times W_hh
-  Place places[2][kTile];                      // of the current step and of the next
+  const int64_t gates = Cell::kGates * D, columns = apart(c.padded(D)), wide = apart(gates);
+  T* const carry;                               // [states, count, D], without what goes through W_hh
+  T* dx = carry + Cell::kStates * size;         // [count, gates]
+  T* dx_before = dx + u.count * wide;           // of the step before
+  T* const share = dx_before + u.count * wide;  // [count, columns]: dx times W_hh
 
-  BackwardTile(const BackwardCall<S>& call, const Unit& unit, T* scratch)
-      : Base(call, unit), carry(scratch) {}
-
-  Place place(int64_t b, int64_t t) const {
-    const int64_t n = sample[b], p = origin[b] + this->offset(t), row = c.row(p, n, u.k);
-    Place at{row, c.dstate + p * c.ds.p + n * c.ds.n + u.k * c.ds.k, nullptr,
-        c.dz + c.dz_row(p, n, u.k) * gates, c.plane(), c.keep(p, n)};
-    const int64_t s = segment[b] * u.segments.steps + t;
-    if (dir.value_crosses(s))
-      at.before = c.state + c.row(dir.position(s - 1), n, u.k) * D;
-    else if (c.initial)
-      at.before = c.initial + c.initial_at(0, n, u.k), at.between = c.N * c.K * D;
-    return at;
+  BackwardTile(const BackwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), carry(scratch) {
+    for (int64_t b = 0; b < u.count; ++b) {
+      const int64_t n = sample[b], p = origin[b], row = c.row(p, n, u.k) * D,
+                    s = segment[b] * u.segments.steps;
+      first[b] = {c.dstate + p * c.ds.p + n * c.ds.n + u.k * c.ds.k, c.state + row,
+          c.saved + row * Cell::kSaved, nullptr, c.dz + c.dz_row(p, n, u.k) * gates, c.plane()};
+      if (dir.value_crosses(s))
+        first[b].before = c.state + c.row(dir.position(s - 1), n, u.k) * D;
+      else if (c.initial)
+        first[b].before = c.initial + c.initial_at(0, n, u.k), first[b].between = c.N * c.K * D;
+    }
   }
+
+  Step step(int64_t t) const { return {t, this->offset(t), t > 0 ? this->offset(t - 1) : 0}; }
+  T keep(int64_t b, const Step& at) const { return c.keep(origin[b] + at.moved, sample[b]); }
+  const S* ds(int64_t b, const Step& at) const { return first[b].ds + at.moved * c.ds.p; }
+  const S* state(int64_t b, int64_t moved) const { return first[b].state + moved * (c.N * c.K * D); }
+  const S* saved(int64_t b, const Step& at) const {
+    return first[b].saved + at.moved * (c.N * c.K * D * Cell::kSaved);
+  }
+  const S* before(int64_t b, const Step& at) const {
+    return at.t > 0 ? state(b, at.before) : first[b].before;
+  }
+  int64_t between(int64_t b, const Step& at) const { return at.t > 0 ? c.plane() : first[b].between; }
+  S* dz(int64_t b, const Step& at) const { return first[b].dz + at.moved * (c.K * gates); }
 
   void run() {
     for (int64_t i = 0; i < Cell::kStates * size; ++i) carry[i] = 0;
     for (int64_t i = 0; i < u.count * columns; ++i) share[i] = 0;
     T later[kTile];  // keep of the step after
-    for (int64_t b = 0; b < u.count; ++b) later[b] = 1, places[0][b] = place(b, u.segments.steps - 1);
-    for (int64_t t = u.segments.steps - 1, now = 0; t >= 0; --t, now ^= 1) {
-      const Place *at = places[now], *next = places[now ^ 1];
-      for (int64_t b = 0; b < u.count; ++b)
-        at[b].before ? begin<true>(b, at[b], later[b]) : begin<false>(b, at[b], later[b]);
+    Step now = step(u.segments.steps - 1), next = step(now.t > 0 ? now.t - 1 : 0);
+    for (const Step* at : {&now, &next})
+      for (int64_t column = 0; column < D; column += Product::kWidth) ask(0, u.count, column, *at);
+    for (int64_t b = 0; b < u.count; ++b) later[b] = 1, begin(b, now, 1, dx, 0, D);
+    for (;;) {
       if constexpr (kRest > 0) {
-        this->product(
-            1, kRest * D, D, dx + Cell::kFirstGates * D, gates, share, [](int64_t, int64_t, int64_t) {});
-        for (int64_t b = 0; b < u.count; ++b) first_phase(b, at[b]);
+        this->product(1, kRest * D, D, dx + Cell::kFirstGates * D, wide, share);
+        for (int64_t b = 0; b < u.count; ++b) first_phase(b, now);
       }
       if constexpr (!kOnePass)
-        for (int64_t b = 0; b < u.count; ++b)
-          for (int64_t i = 0; i < gates; ++i) at[b].dz[i] = dx[b * gates + i];
-      if (t == 0 && !c.dstart) return;
-      for (int64_t b = 0; b < u.count; ++b) later[b] = at[b].keep;
-      if (t > 0)
-        for (int64_t b = 0; b < u.count; ++b) places[now ^ 1][b] = place(b, t - 1);
+        for (int64_t b = 0; b < u.count; ++b) {
+          S* out = dz(b, now);
+          for (int64_t i = 0; i < gates; ++i) out[i] = dx[b * wide + i];
+        }
+      if (now.t == 0 && !c.dstart) return;
+      for (int64_t b = 0; b < u.count; ++b) later[b] = keep(b, now);
+      const Step coming = step(now.t > 2 ? now.t - 2 : 0);
+      const bool more = now.t > 0;
       this->product(
-          0, Cell::kFirstGates * D, D, dx, gates, share, [&](int64_t b, int64_t end, int64_t column) {
-            for (; t > 0 && D <= kFetched && b < end; ++b) ask(next[b], column);
+          0, Cell::kFirstGates * D, D, dx, wide, share,
+          [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column, next); },
+          [&](int64_t b, int64_t end, int64_t column) {
+            for (; kOnePass && more && b < end; ++b)
+              begin(b, next, later[b], dx_before, column, Product::kWidth);
           });
+      if (!more) break;
+      for (int64_t b = 0; !kOnePass && b < u.count; ++b) begin(b, next, later[b], dx, 0, D);
+      if constexpr (kOnePass) {
+        T* const before = dx_before;
+        dx_before = dx, dx = before;
+      }
+      now = next, next = coming;
     }
     for (int64_t b = 0; b < u.count; ++b) store_start(b, later[b]);
   }
 
-  // A row, from `first` on as wide as a panel, before its step.
-  void ask(const Place& at, int64_t first) const {
+  // The rows of chains b .. end - 1 in a step to come, as wide as a panel.
+  void ask(int64_t b, int64_t end, int64_t column, const Step& at) const {
     constexpr int64_t count = Product::kWidth;
-    fetch(at.ds + first, count);
-    if (Cell::kReadsState) fetch(c.state + at.row * D + first, count);
-    if (Cell::kReadsPrev && at.before) fetch(at.before + (Cell::kStates - 1) * at.between + first, count);
-    for (int i = 0; i < Cell::kGates; ++i) fetch(at.dz + i * D + first, count);
-    for (int i = 0; i < Cell::kSaved; ++i) fetch(c.saved + (at.row * Cell::kSaved + i) * D + first, count);
+    for (; b < end; ++b) {
+      fetch(ds(b, at) + column, count);
+      if (Cell::kReadsState) fetch(state(b, at.moved) + column, count);
+      const S* before = Cell::kReadsPrev ? this->before(b, at) : nullptr;
+      if (before) fetch(before + (Cell::kStates - 1) * between(b, at) + column, count);
+      for (int i = 0; i < Cell::kGates; ++i) fetch(dz(b, at) + i * D + column, count);
+      for (int i = 0; i < Cell::kSaved; ++i) fetch(saved(b, at) + i * D + column, count);
+    }
+  }
+
+  // dx of chain b at a step: `count` channels from `column` on, or as many as there are.
+  void begin(int64_t b, const Step& at, T later, T* dx, int64_t column, int64_t count) {
+    before(b, at) ? begin<true>(b, at, later, dx, column, count)
+                  : begin<false>(b, at, later, dx, column, count);
   }
 
   template <bool kBefore>  // whether there are states before; else they are zero
-  void begin(int64_t b, const Place& at, T later) {
-    const S *state_row = c.state + at.row * D, *saved_row = c.saved + at.row * Cell::kSaved * D;
-    const S *ds_row = at.ds, *params = c.cell_params + u.k * Cell::kParams * D, *before = at.before;
-    S* dz_row = at.dz;
+  void begin(int64_t b, const Step& at, T later, T* dx, int64_t column, int64_t count) {
+    const int64_t end = column + count < D ? column + count : D;
+    const S *state_row = state(b, at.moved), *saved_row = saved(b, at), *ds_row = ds(b, at);
+    const S *params = c.cell_params + u.k * Cell::kParams * D, *before = this->before(b, at);
+    S* dz_row = dz(b, at);
     const T* share_row = share + b * columns;
-    T *dx_row = dx + b * gates, *dparams = c.dparams + u.index * Cell::kParams * D,
-      *carry_row = carry + b * D;
+    T *dx_row = dx + b * wide, *dparams = c.dparams + u.index * Cell::kParams * D, *carry_row = carry + b * D;
     T mean = 0, scale = 1;
     if constexpr (Cell::kNormalised) {
       const Normaliser<T> norm(D, [&](int64_t d) { return T(saved_row[d]); });
       mean = norm.mean, scale = norm.scale;
     }
-    const int64_t D = this->D, size = this->size, plane = c.plane(), between = at.between;
+    const int64_t D = this->D, size = this->size, plane = c.plane(), between = this->between(b, at);
     const int64_t dstate_plane = c.dstate_plane;
-    const T keep = at.keep;
+    const T keep = this->keep(b, at);
 #pragma GCC ivdep
-    for (int64_t d = 0; d < D; ++d) {
+    for (int64_t d = column; d < end; ++d) {
       T now[Cell::kStates], prev[Cell::kStates], saved[Cell::kSaved + 1], p[Cell::kParams + 1];
       T ds[Cell::kStates], dgate[Cell::kGates] = {}, dprev[Cell::kStates] = {}, dp[Cell::kParams + 1];
       for (int j = 0; j < Cell::kStates; ++j) {
@@ -131,11 +165,11 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
       dn[d] = scale * (dn[d] - sum / T(D) - (T(a[d]) - mean) * scale * along / T(D));
   }
 
-  void first_phase(int64_t b, const Place& at) {
-    const S *saved_row = c.saved + at.row * Cell::kSaved * D, *before = at.before;
-    T *dx_row = dx + b * gates, *share_row = share + b * columns, *carry_row = carry + b * D;
+  void first_phase(int64_t b, const Step& at) {
+    const S *saved_row = saved(b, at), *before = this->before(b, at);
+    T *dx_row = dx + b * wide, *share_row = share + b * columns, *carry_row = carry + b * D;
     const int64_t D = this->D;
-    const T keep = at.keep;
+    const T keep = this->keep(b, at);
 #pragma GCC ivdep
     for (int64_t d = 0; d < D; ++d) {
       T saved[Cell::kSaved + 1], dgate[Cell::kGates];

@@ -8,9 +8,6 @@
 namespace crnn {
 namespace {
 
-constexpr int64_t kFetched =
-    512;  // channels; wider rows would be gone from the first cache when they are needed
-
 // The sum of a(0) .. a(D - 1), by a vector of partial sums: one after the other they would wait for each
 // other.
 template <typename T, typename Row>
@@ -61,13 +58,14 @@ struct Tile {
   int64_t offset(int64_t t) const { return dir.position(t) - dir.origin; }
 
   // out [count, padded(columns)] = a [count, inner] (row stride lda) times the packed matrix of the phase.
-  // meanwhile: as of Product::product.
-  template <typename Meanwhile>
+  // before, then: as of Product::product.
+  template <typename Before = Nothing, typename Then = Nothing>
   void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out,
-      Meanwhile&& meanwhile) const {
+      Before&& before = {}, Then&& then = {}) const {
     const int64_t width = c.padded(columns);
     const T* packed = c.packed[phase] + u.k * Product::packed_size(inner, columns);
-    Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, out, width, meanwhile);
+    Product::product(
+        u.count, inner, a, lda, packed, width / Product::kWidth, out, apart(width), before, then);
   }
 };
 

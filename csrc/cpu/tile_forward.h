@@ -12,17 +12,33 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   using Base = Tile<Cell, S, Product, ForwardCall<S>>;
   using Base::c, Base::D, Base::kRest, Base::origin, Base::sample, Base::size, Base::u;
   using T = Compute<S>;
-  const int64_t columns[2] = {c.padded(Cell::kFirstGates * D), c.padded(kRest * D)};
-  const int64_t inner = D + c.C, wide = u.count * inner;  // of what W_hh multiplies: h, and x behind it
-  int64_t moved = 0, coming = 0;                          // the offsets of the current step and of the next
-  T* const before;                                        // [states, count, inner]
-  T* const operand = before + Cell::kStates * wide;       // [count, inner] of phase 1
-  T* const kept = operand + (kRest ? wide : 0);           // [saved, count, D], between the phases
-  T* const rec[2] = {kept + Cell::kSaved * size,          // [count, columns] of each phase
+  // Whether a panel of the product is all that the states of its channels wait for: these are then finished
+  // at once, in cache and beside the next panel's product.
+  static constexpr bool kByPanel = Cell::kGates == 1 && !Cell::kNormalised;
+
+  const int64_t columns[2] = {apart(c.padded(Cell::kFirstGates * D)), kRest ? apart(c.padded(kRest * D)) : 0};
+  const int64_t inner = D + c.C, lda = apart(inner),
+                wide = u.count * lda;             // of what W_hh multiplies: h, and x behind it
+  int64_t moved = 0, coming = 0;                  // the offsets of the current step and of the next
+  T* before;                                      // [states, count, inner]
+  T* operand = before + Cell::kStates * wide;     // [count, inner] of phase 1, or the h to come
+  T* const kept = operand + wide;                 // [saved, count, D], between the phases
+  T* const rec[2] = {kept + Cell::kSaved * size,  // [count, columns] of each phase
       kept + Cell::kSaved * size + u.count * columns[0]};
   S* const unkept = (S*)(rec[1] + u.count * columns[1]);  // [states + saved, D] of one chain, if for y alone
+  // Where a chain's first step stands; every step lies `moved` positions from there.
+  struct Rows {
+    const S *z, *x;
+    S *state, *saved, *y;
+  } first[kTile];
 
-  ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {}
+  ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {
+    for (int64_t b = 0; b < u.count; ++b) {
+      const int64_t p = origin[b], n = sample[b], row = c.row(p, n, u.k) * D;
+      first[b] = {c.z + p * c.zs.p + n * c.zs.n + u.k * c.zs.k, c.C ? c.x + p * c.xs.p + n * c.xs.n : nullptr,
+          c.state + row, c.saved + row * Cell::kSaved, c.y ? c.y + (n * c.P + p) * D : nullptr};
+    }
+  }
 
   void run() {
     for (int64_t i = 0; i < Cell::kStates * wide; ++i) before[i] = 0;
@@ -31,38 +47,43 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       for (int j = 0; j < Cell::kStates; ++j)
         for (int64_t b = 0; b < u.count; ++b)
           for (int64_t d = 0; d < D; ++d)
-            before[j * wide + b * inner + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
+            before[j * wide + b * lda + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
+    for (int64_t column = 0; column < Cell::kGates * D; column += Product::kWidth)
+      ask(0, u.count, column, moved);
     for (int64_t t = 0; t < u.segments.steps; ++t) {
       moved = this->offset(t), coming = t + 1 < u.segments.steps ? this->offset(t + 1) : moved;
       if (c.cont) apply_cont();
       if (c.C) take_x();
       const bool any = t > 0 || c.initial || c.C;  // else all that is multiplied is 0
       if (any)
-        this->product(0, inner, Cell::kFirstGates * D, before, inner, rec[0],
-            [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column); });
+        this->product(
+            0, inner, Cell::kFirstGates * D, before, lda, rec[0],
+            [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column, c.C ? coming : moved); },
+            [&](int64_t b, int64_t end, int64_t column) {
+              for (; kByPanel && b < end; ++b) finish(b, column, Product::kWidth);
+            });
       if constexpr (kRest > 0) {
         for (int64_t b = 0; b < u.count; ++b) first_phase(b);
-        if (any) this->product(1, inner, kRest * D, operand, inner, rec[1], [](int64_t, int64_t, int64_t) {});
+        if (any) this->product(1, inner, kRest * D, operand, lda, rec[1]);
       }
-      for (int64_t b = 0; b < u.count; ++b) {
-        finish(b);
-        if (c.y) add_to_sum(b);
+      for (int64_t b = 0; !(kByPanel && any) && b < u.count; ++b) finish(b, 0, D);
+      if constexpr (kByPanel) {
+        T* const now = operand;
+        operand = before, before = now;
       }
     }
   }
 
-  int64_t position(int64_t b) const { return origin[b] + moved; }
-  int64_t row(int64_t b) const { return c.row(position(b), sample[b], u.k); }
-  const S* input(int64_t b) const { return c.z + position(b) * c.zs.p + sample[b] * c.zs.n + u.k * c.zs.k; }
-  S* summed(int64_t b) const { return c.y + (sample[b] * c.P + position(b)) * D; }
-  const S* x(int64_t b, int64_t offset) const {
-    return c.x + (origin[b] + offset) * c.xs.p + sample[b] * c.xs.n;
-  }
+  const S* x(int64_t b, int64_t moved) const { return first[b].x + moved * c.xs.p; }
+  const S* input(int64_t b, int64_t moved) const { return first[b].z + moved * c.zs.p; }
+  S* state(int64_t b, int64_t moved) const { return first[b].state + moved * (c.N * c.K * D); }
+  S* saved(int64_t b, int64_t moved) const { return first[b].saved + moved * (c.N * c.K * D * Cell::kSaved); }
+  S* summed(int64_t b, int64_t moved) const { return first[b].y + moved * D; }
 
   void take_x() {
     for (int64_t b = 0; b < u.count; ++b) {
       const S* from = x(b, moved);
-      T *row = before + b * inner + D, *operand_row = operand + b * inner + D;
+      T *row = before + b * lda + D, *operand_row = operand + b * lda + D;
 #pragma GCC ivdep
       for (int64_t i = 0; i < c.C; ++i) row[i] = from[i];
       if constexpr (kRest > 0)
@@ -70,39 +91,36 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     }
   }
 
-  // The step's rows of chains b .. end - 1, as wide as a panel, and those of x for the next, while W_hh
-  // multiplies.
-  void ask(int64_t b, int64_t end, int64_t column) const {
-    for (; D <= kFetched && b < end; ++b) {
-      if (column < c.C) fetch(x(b, coming) + column, Product::kWidth);
-      if (!c.C) fetch(input(b) + column, Product::kWidth);
-      if (column < D) fetch(c.y ? summed(b) + column : c.state + row(b) * D + column, Product::kWidth);
-      if (!c.y && column < Cell::kSaved * D)
-        fetch(c.saved + row(b) * Cell::kSaved * D + column, Product::kWidth);
+  // The rows of chains b .. end - 1 in the step that is `moved` positions on, as wide as a panel.
+  void ask(int64_t b, int64_t end, int64_t column, int64_t moved) const {
+    for (; b < end; ++b) {
+      if (column < c.C) fetch(x(b, moved) + column, Product::kWidth);
+      if (!c.C) fetch(input(b, moved) + column, Product::kWidth);
+      if (column < D) fetch((c.y ? summed(b, moved) : state(b, moved)) + column, Product::kWidth);
+      if (!c.y && column < Cell::kSaved * D) fetch(saved(b, moved) + column, Product::kWidth);
     }
   }
 
-  void add_to_sum(int64_t b) {
-    S* y = summed(b);
-    const int64_t D = this->D;
+  void add_to_sum(int64_t b, int64_t begin, int64_t end) {
+    S* y = summed(b, moved);
     const bool first = u.k == 0, last = u.k == c.K - 1;
 #pragma GCC ivdep
-    for (int64_t d = 0; d < D; ++d) y[d] = first ? unkept[d] : S(T(y[d]) + T(unkept[d]));
-    for (int64_t d = 0; last && c.scale != 1 && d < D; ++d) y[d] = S(T(y[d]) * c.scale);
+    for (int64_t d = begin; d < end; ++d) y[d] = first ? unkept[d] : S(T(y[d]) + T(unkept[d]));
+    for (int64_t d = begin; last && c.scale != 1 && d < end; ++d) y[d] = S(T(y[d]) * c.scale);
   }
 
   void apply_cont() {
     for (int64_t b = 0; b < u.count; ++b) {
-      const T keep = c.keep(position(b), sample[b]);
+      const T keep = c.keep(origin[b] + moved, sample[b]);
       for (int j = 0; j < Cell::kStates; ++j)
-        for (int64_t d = 0; d < D; ++d) before[j * wide + b * inner + d] *= keep;
+        for (int64_t d = 0; d < D; ++d) before[j * wide + b * lda + d] *= keep;
     }
   }
 
   void first_phase(int64_t b) {
-    const S* in = input(b);
-    const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * inner;
-    T *kept_row = kept + b * D, *operand_row = operand + b * inner;
+    const S* in = input(b, moved);
+    const T *rec_row = rec[0] + b * columns[0], *before_row = before + b * lda;
+    T *kept_row = kept + b * D, *operand_row = operand + b * lda;
     const int64_t D = this->D, size = this->size;
 #pragma GCC ivdep  // the rows are of different buffers
     for (int64_t d = 0; d < D; ++d) {
@@ -126,13 +144,15 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     if constexpr (g + 1 < Cell::kGates) open_gates<g + 1>(b, in);
   }
 
-  void finish(int64_t b) {
-    const S *in = input(b), *params = c.cell_params + u.k * Cell::kParams * D;
-    const int64_t at = row(b);
-    S* state_row = c.y ? unkept : c.state + at * D;
-    S* saved_row = c.y ? unkept + Cell::kStates * D : c.saved + at * Cell::kSaved * D;
+  // The step's states of chain b: `count` channels from `begin` on, or as many as there are.
+  void finish(int64_t b, int64_t begin, int64_t count) {
+    const int64_t end = begin + count < D ? begin + count : D;
+    const S *in = input(b, moved), *params = c.cell_params + u.k * Cell::kParams * D;
+    S* state_row = c.y ? unkept : state(b, moved);
+    S* saved_row = c.y ? unkept + Cell::kStates * D : saved(b, moved);
     const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
-    T* before_row = before + b * inner;
+    const T* before_row = before + b * lda;
+    T* now_row = (kByPanel ? operand : before) + b * lda;
     T mean = 0, scale = 1;
     if constexpr (Cell::kNormalised) {
       const Normaliser<T> norm(D, [&](int64_t d) { return T(in[d]) + rec0[d]; });
@@ -142,7 +162,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     const int64_t D = this->D, size = this->size, wide = this->wide;
     const int64_t plane = c.y ? D : c.plane();
 #pragma GCC ivdep
-    for (int64_t d = 0; d < D; ++d) {
+    for (int64_t d = begin; d < end; ++d) {
       T x[Cell::kGates], r[Cell::kGates], prev[Cell::kStates], p[Cell::kParams + 1], now[Cell::kStates];
       T saved[Cell::kSaved + 1];
       for (int g = 0; g < Cell::kGates; ++g) {
@@ -161,9 +181,10 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         Cell::forward(Forward<T>{x, r, prev, p, now, saved});
       }
       for (int j = 0; j < Cell::kStates; ++j)
-        state_row[j * plane + d] = now[j], before_row[j * wide + d] = now[j];
+        state_row[j * plane + d] = now[j], now_row[j * wide + d] = now[j];
       for (int i = 0; i < Cell::kSaved; ++i) saved_row[i * D + d] = saved[i];
     }
+    if (c.y) add_to_sum(b, begin, end);
   }
 };
 

@@ -77,17 +77,22 @@ template <typename Product, typename S>
 void add_share(const WeightsCall<S>& c, const WeightsShare<Compute<S>>& u, Compute<S>* scratch) {
   using T = Compute<S>;
   constexpr int64_t kWidth = Product::kWidth, kHeight = Product::kHeight;
-  constexpr int64_t panel = kBlock * kWidth + kPanelGap, tile = kBlock * kHeight + kPanelGap;
+  constexpr int64_t panel = kBlock * kWidth + kPanelGap;
+  const int64_t line =
+      apart(u.count + kHeight);  // of dz: what is read past the last row of W_hh goes nowhere
   const int64_t panels = (c.D + kWidth - 1) / kWidth, tiles = (u.count + kHeight - 1) / kHeight;
   T *const h = scratch, *const dz = scratch + panels * panel;
   if (u.begin == u.end) return;
+  for (int64_t i = 0; i < kBlock * line; ++i) dz[i] = 0;
   WeightsRow<S> rows[kBlock];
   WeightsRows<S> walk(c, u);
   while (const int64_t count = walk.next(rows)) {
     for (int64_t r = 0; r < count; ++r) {
       const WeightsRow<S> row = rows[r];
       if (r + kAhead < count) fetch(rows[r + kAhead].dz, u.count), fetch(rows[r + kAhead].h, c.D);
-      pack_row<kHeight>(u.count, tile, dz + r * kHeight, [&](int64_t j) { return T(row.dz[j]); });
+      T* copy = dz + r * line;
+#pragma GCC ivdep
+      for (int64_t j = 0; j < u.count; ++j) copy[j] = row.dz[j];
       T* out = h + r * kWidth;
       if (row.gate)
         pack_row<kWidth>(c.D, panel, out, [&](int64_t d) { return T(row.h[d]) * row.keep * T(row.gate[d]); });
@@ -98,7 +103,7 @@ void add_share(const WeightsCall<S>& c, const WeightsShare<Compute<S>>& u, Compu
     }
     for (int64_t p = 0; p < panels; ++p)
       for (int64_t t = 0; t < tiles; ++t)
-        Product::add_outer(count, dz + t * tile, h + p * panel,
+        Product::add_outer(count, dz + t * kHeight, line, h + p * panel,
             u.out + t * kHeight * panels * kWidth + p * kWidth, panels * kWidth);
   }
 }
