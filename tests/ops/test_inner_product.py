@@ -106,8 +106,9 @@ def ours_ran(x, weight, bias=None) -> bool:
 def test_where_our_kernels_run():
     weight, bias = torch.randn(MATRIX), torch.randn(MATRIX[0])
     rows = torch.randn(100, K)
-    for count, ours in ((1, False), (2, True), (10, True), (64, True), (65, False), (0, False)):
-        assert ours_ran(rows[:count], weight, bias) == ours == (1 < count <= FEW_ROWS)
+    counts = (1, False), (2, True), (10, True), (FEW_ROWS, True), (FEW_ROWS + 1, False), (0, False)
+    for count, ours in counts:
+        assert ours_ran(rows[:count], weight, bias) == ours
     assert ours_ran(rows[:6].view(2, 3, K), weight) and ours_ran(rows.t()[:K, :4].t(), weight)
     assert ours_ran(rows[:2].double(), weight.double())
     assert not ours_ran(rows[:2, :9], weight[:50, :9])  # a matrix that stays in a cache
