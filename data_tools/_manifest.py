@@ -20,8 +20,8 @@ import numpy as np
 
 from crnn.data import checksums
 from crnn.data.datum import decode, parse
-from crnn.data.form import has_form
 from crnn.data_tools._store import MANIFEST, Store
+from crnn.proto.form import has_form
 
 _FORM = {
     "dataset": str,

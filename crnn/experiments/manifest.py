@@ -15,9 +15,9 @@ import torch
 import crnn
 from crnn.data import checksums
 from crnn.data.databases import open_database
-from crnn.data.form import has_form
 from crnn.proto import pb
 from crnn.proto.blobs import write_bytes
+from crnn.proto.form import has_form
 
 PACKAGES = (
     "torch",

@@ -1,6 +1,5 @@
 """A trained net's files as the plain data of a report."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -40,12 +39,6 @@ def net_result(
         layers=layers(net),
         solver=solver,
     )
-
-
-def read_rows(path) -> list[dict]:
-    """The rows of a solver's .jsonl."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def tests(rows: list[dict]) -> list[dict]:

@@ -23,6 +23,7 @@ from crnn.proto.text import dump
 from crnn.proto.upgrade import upgrade_net
 from crnn.report.anytime import Answer
 from crnn.report.comparison import Comparison, Cost, Figure, Row, Table
+from crnn.solver.rows import read_rows
 
 INTERVALS = (
     "Intervals are 95 % intervals of the mean over the seeds, by Student's t. Differences are taken seed by "
@@ -125,7 +126,7 @@ def _cost(jobs: Sequence[Job]) -> Cost:
         return cost
     cost.iterations = jobs[0].solver().max_iter
     logs = [job.folder / f"{job.name}.jsonl" for job in jobs]
-    rows = [results.read_rows(log) if log.exists() else [] for log in logs]
+    rows = [read_rows(log) if log.exists() else [] for log in logs]
     if all(rows):  # a solver without `display` and tests leaves none
         cost.seconds = float(np.mean([max(row["seconds"] for row in one) for one in rows]))
         speeds = [value for one in rows for value in results.speed(one).values]

@@ -7,7 +7,20 @@ import re
 from pathlib import Path
 
 from crnn.proto.blobs import naming, write_bytes
+from crnn.proto.form import has_form
 from crnn.solver.events import Displayed, Event, Output, Scored, Started
+
+NUMBER = int | float | None  # null where it is not finite
+ROW = {
+    "phase": str,
+    "iter": int,
+    "seconds": int | float,
+    "lr": NUMBER,
+    "loss": NUMBER,
+    "images_per_second": NUMBER,
+    "net": int,
+    "outputs": dict,
+}
 
 
 class Rows:
@@ -39,13 +52,13 @@ class Rows:
                 _set_aside(path)
             return
         if log.exists():
-            kept = [row for row in map(json.loads, _whole_lines(log)) if row["iter"] < first]
+            kept = [row for row in read_rows(log) if row["iter"] < first]
             _replace(log, [json.dumps(row) for row in kept])
             self.offset = max((row["seconds"] for row in kept), default=0.0)
             self.lr = next((row["lr"] for row in reversed(kept) if row["lr"] is not None), math.nan)
         for path in tables:
             head, rows = _whole_lines(path)[:1], _whole_lines(path)[1:]
-            _replace(path, head + [row for row in rows if float(row.split(",", 1)[0]) < first])
+            _replace(path, head + [row for i, row in enumerate(rows, 2) if _iteration(path, i, row) < first])
 
     def _write(self, phase: str, event: Displayed | Scored, net: int, speed: float | None) -> None:
         seconds, values = self.offset + event.seconds, _by_name(event.outputs)
@@ -73,6 +86,34 @@ class Rows:
             writer.writerow(columns.values())
 
 
+def read_rows(path) -> list[dict]:
+    """The rows of a .jsonl, without a last one that was not written to its end.
+
+    Raises ValueError, naming the line, where one is not what `Rows` writes.
+    """
+    rows = []
+    for number, line in enumerate(_whole_lines(Path(path)), 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not has_form(row, ROW):
+            raise _damaged(path, number)
+        rows.append(row)
+    return rows
+
+
+def _iteration(path: Path, number: int, row: str) -> float:
+    try:
+        return float(row.split(",", 1)[0])
+    except ValueError:
+        raise _damaged(path, number) from None
+
+
+def _damaged(path, number: int) -> ValueError:
+    return ValueError(f"{path}: line {number} is no row of a training log; remove it, or move the file away")
+
+
 def _by_name(outputs: tuple[Output, ...]) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
     for output in outputs:
@@ -91,7 +132,7 @@ def _finite(value: float | None) -> float | None:
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines that were written to their end: a killed run may leave half a last one."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
 
 def _replace(path: Path, lines: list[str]) -> None:

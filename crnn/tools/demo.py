@@ -24,9 +24,12 @@ from crnn.experiments import attribution, manifest, results
 from crnn.experiments.evaluate import Evaluation
 from crnn.experiments.steps import Step, free_name, scores_of, testing, training, weights_of
 from crnn.net.net import Net
+from crnn.proto.blobs import write_bytes
+from crnn.proto.form import has_form
 from crnn.proto.upgrade import read_net, read_solver
 from crnn.report import Report, write
 from crnn.report.page import duration, interval, percent, points
+from crnn.solver.rows import read_rows
 from crnn.tools import doctor, flags
 
 SYSTEM = Path(prototxt_like.__file__).parent / "demo"
@@ -137,11 +140,16 @@ class Times:
 
     def __init__(self, path: Path):
         self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        except (ValueError, RecursionError):
+            self.seconds = None
+        if not has_form(self.seconds, {str: int | float}):
+            raise ValueError(f"{path} is damaged; remove it, and the report says nothing of these times")
 
     def add(self, step: str, seconds: float) -> None:
         self.seconds[step] = seconds
-        self.path.write_text(json.dumps(self.seconds, indent=1))
+        write_bytes(self.path, json.dumps(self.seconds, indent=1).encode())
 
 
 def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Report:
@@ -150,7 +158,7 @@ def make_report(out: Path, commands: list[str], times: dict[str, float]) -> Repo
     for folder, (name, about) in NETS.items():
         path = out / folder / "solver.prototxt"
         solver = read_solver(path).message
-        rows = results.read_rows(f"{solver.snapshot_prefix}.jsonl")
+        rows = read_rows(f"{solver.snapshot_prefix}.jsonl")
         times[f"train {folder}"] = max(row["seconds"] for row in rows)  # all parts of an interrupted training
         scores.append({way: Evaluation.load(scores_of(out / folder, views)) for views, way in WAYS.items()})
         net = Net(solver.net, phase="TEST", weights=weights_of(out / folder))

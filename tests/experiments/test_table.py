@@ -50,7 +50,8 @@ def finish(job, wrong: int, digest: str = "0") -> None:
     Evaluation(probabilities, labels, np.arange(N).astype(str)).save(job.folder / "views_1.npz")
     weights.save(Net(NET, phase="TEST"), job.folder / f"{job.name}_iter_4.caffemodel")
     rows = [
-        {"phase": "train", "iter": i, "seconds": 2.0 * i + job.seed, "images_per_second": 50.0}
+        {"phase": "train", "iter": i, "seconds": 2.0 * i + job.seed, "lr": 0.1, "loss": 1.0}
+        | {"images_per_second": 50.0, "net": 0, "outputs": {}}
         for i in (0, 3)
     ]
     (job.folder / f"{job.name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -81,7 +82,8 @@ def test_cost_is_the_mean_training_of_a_net(jobs):
 @pytest.mark.parametrize("tested", [False, True])
 def test_without_display_a_speed_is_not_known(jobs, tested):
     """Its solver writes rows of tests alone, or no file."""
-    row = {"phase": "test", "iter": 4, "seconds": 5.0, "images_per_second": None, "net": 0}
+    row = {"phase": "test", "iter": 4, "seconds": 5.0, "lr": None, "loss": None}
+    row |= {"images_per_second": None, "net": 0, "outputs": {}}
     for job in jobs:
         log = job.folder / f"{job.name}.jsonl"
         log.write_text(json.dumps(row) + "\n") if tested else log.unlink()

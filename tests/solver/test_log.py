@@ -10,7 +10,7 @@ import pytest
 
 from crnn.solver.events import Displayed, Finished, Note, Output, Scored, Scoring, Started, Stepped
 from crnn.solver.log import GlogLines, Progress, lines, listeners
-from crnn.solver.rows import Rows
+from crnn.solver.rows import Rows, read_rows
 from crnn.solver.solver import Solver
 from crnn.testing import golden
 from crnn.tools import train
@@ -135,6 +135,30 @@ def test_resumed_rows_replace_those_from_the_resumed_iteration_on(tmp_path):
     assert rows[-1]["loss"] == 0.125
     assert [row[0] for row in table(tmp_path / "run_train.csv")] == ["NumIters", "0.0", "2.0", "4.0"]
     assert len(table(tmp_path / "run_test.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[" * 100_000, "7", '{"iter": 0}', '{"phase": "train", "iter": "0"}', "\xff"]
+)
+def test_a_damaged_row_is_named(tmp_path, line):
+    rows = Rows(str(tmp_path / "run"))
+    rows(displayed(0))
+    log = tmp_path / "run.jsonl"
+    log.write_bytes(log.read_bytes() + line.encode("latin-1") + b"\n")
+    before = log.read_bytes()
+    for read_again in (lambda: rows(Started(4, 9)), lambda: read_rows(log)):
+        with pytest.raises(ValueError, match=r"run\.jsonl: line 2 is no row of a training log"):
+            read_again()
+    assert log.read_bytes() == before
+
+
+def test_a_damaged_row_of_a_table_is_named(tmp_path):
+    rows = Rows(str(tmp_path / "run"))
+    rows(displayed(0))
+    with open(tmp_path / "run_train.csv", "a") as file:
+        file.write("zero,1,2\n")
+    with pytest.raises(ValueError, match=r"run_train\.csv: line 3 is no row of a training log"):
+        rows(Started(4, 9))
 
 
 def test_a_run_from_the_start_sets_older_rows_aside(tmp_path):
