@@ -35,8 +35,12 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {
     for (int64_t b = 0; b < u.count; ++b) {
       const int64_t p = origin[b], n = sample[b], row = c.row(p, n, u.k) * D;
-      first[b] = {c.z + p * c.zs.p + n * c.zs.n + u.k * c.zs.k, c.C ? c.x + p * c.xs.p + n * c.xs.n : nullptr,
-          c.state + row, c.saved + row * Cell::kSaved, c.y ? c.y + (n * c.P + p) * D : nullptr};
+      first[b] = {c.z + p * c.zs.p + n * c.zs.n + u.k * c.zs.k, nullptr, nullptr, nullptr, nullptr};
+      if (c.C) first[b].x = c.x + p * c.xs.p + n * c.xs.n;
+      if (c.y)
+        first[b].y = c.y + (n * c.P + p) * D;
+      else
+        first[b].state = c.state + row, first[b].saved = c.saved + row * Cell::kSaved;
     }
   }
 
