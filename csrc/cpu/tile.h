@@ -2,8 +2,7 @@
 //
 // S is the type in memory, T (Compute<S>) the one that computes: S itself, or float for half and bfloat16.
 // Values carried from step to step stay in T. This file says what a tile is given; tile_forward.h and
-// tile_backward.h compute it,
-// once for each instruction set (tile_<name>.cpp).
+// tile_backward.h compute it, once for each instruction set (tile_<name>.cpp).
 #pragma once
 
 #include <cstdint>
@@ -116,16 +115,17 @@ struct WeightsShare {
   T* out;
 };
 
-// Values of T that a unit needs beside its tensors.
+// Values of T that a unit needs beside its tensors, at the most.
 template <typename Cell>
 int64_t forward_scratch(int64_t D, int64_t C, int64_t width) {
-  const int64_t operands = Cell::kStates + 1;
-  const int64_t row = D * (Cell::kStates + Cell::kSaved);
-  return kTile * ((D + C + 32) * operands + D * (Cell::kSaved + Cell::kGates) + 2 * width + 64) + row;
+  const int64_t first = Cell::kFirstGates * D, rest = (Cell::kGates - Cell::kFirstGates) * D;
+  const int64_t chain =
+      (Cell::kStates + 1) * apart(D + C) + Cell::kSaved * D + apart(first + width) + apart(rest + width);
+  return kTile * chain + D * (Cell::kStates + Cell::kSaved);
 }
 template <typename Cell>
 int64_t backward_scratch(int64_t D, int64_t width) {
-  return kTile * (D * (Cell::kStates + 2 * Cell::kGates + 1) + width + 96);
+  return kTile * (Cell::kStates * D + 2 * apart(Cell::kGates * D) + apart(D + width));
 }
 
 inline int64_t weights_scratch(int64_t rows, int64_t columns, int64_t height, int64_t width) {

@@ -63,9 +63,8 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
     for (int64_t i = 0; i < Cell::kStates * size; ++i) carry[i] = 0;
     for (int64_t i = 0; i < u.count * columns; ++i) share[i] = 0;
     T later[kTile];  // keep of the step after
-    Step now = step(u.segments.steps - 1), next = step(now.t > 0 ? now.t - 1 : 0);
-    for (const Step* at : {&now, &next})
-      for (int64_t column = 0; column < D; column += Product::kWidth) ask(0, u.count, column, *at);
+    Step now = step(u.segments.steps - 1);
+    for (int64_t column = 0; column < D; column += Product::kWidth) ask(0, u.count, column, now);
     for (int64_t b = 0; b < u.count; ++b) later[b] = 1, begin(b, now, 1, dx, 0, D);
     for (;;) {
       if constexpr (kRest > 0) {
@@ -79,8 +78,8 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
         }
       if (now.t == 0 && !c.dstart) return;
       for (int64_t b = 0; b < u.count; ++b) later[b] = keep(b, now);
-      const Step coming = step(now.t > 2 ? now.t - 2 : 0);
       const bool more = now.t > 0;
+      const Step next = more ? step(now.t - 1) : now;
       this->product(
           0, Cell::kFirstGates * D, D, dx, wide, share,
           [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column, next); },
@@ -94,7 +93,7 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
         T* const before = dx_before;
         dx_before = dx, dx = before;
       }
-      now = next, next = coming;
+      now = next;
     }
     for (int64_t b = 0; b < u.count; ++b) store_start(b, later[b]);
   }

@@ -105,6 +105,15 @@ def test_a_stopped_training_stops_the_demo(out, capsys, monkeypatch):
     assert not (out / "report.html").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"train crnn": "long"}', "[" * 100_000], ids=lambda text: text[:9]
+)
+def test_damaged_times_are_named(tmp_path, text):
+    (tmp_path / "times.json").write_text(text)
+    with pytest.raises(ValueError, match=r"times\.json is damaged; remove it"):
+        demo.Times(tmp_path / "times.json")
+
+
 @pytest.mark.parametrize("name", ["plain", "with space", 'quo"te', "back\\slash", "a/b"])
 def test_copies_speak_of_the_folder(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
