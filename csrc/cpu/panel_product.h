@@ -27,10 +27,13 @@ struct Nothing {
 template <typename T, int kBytes, int kVectors, int kRows>
 struct Blocked {
   typedef T Vector __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
-  static constexpr int kLanes = kBytes / sizeof(T);
+  static constexpr int kLanes = kBytes / sizeof(T), kLine = 64 / sizeof(T);  // values of a cache line
   static constexpr int64_t kWidth = kLanes * kVectors, kHeight = kRows;
   // Rows of a panel that stay in the first cache while all rows of a product pass.
   static constexpr int64_t kDepth = (1 << 14) / int64_t(sizeof(T)) / kWidth;
+  // Values of a matrix that the second cache may lose: each part of the rows then asks for a part of the next
+  // block, beside its own products.
+  static constexpr int64_t kFar = (1 << 20) / int64_t(sizeof(T));
 
   // A thread makes one before products of `count` rows: what they need of the processor beside code.
   struct Prepared {
@@ -56,15 +59,21 @@ struct Blocked {
                 first + c < columns ? T(matrix[i * row_stride + (first + c) * column_stride]) : T(0);
   }
 
-  template <int R>
-  static void rows(bool add, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+  // kAsk: beside each row of w, for a cache line of `ahead`. A call costs nothing here, a copy for each cell
+  // would.
+  template <int R, bool kAsk>
+  __attribute__((noinline)) static void rows(
+      bool add, int64_t inner, const T* a, int64_t lda, const T* w, const T* ahead, T* out, int64_t ldo) {
     Vector sum[R][kVectors] = {};
     if (add)
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] = *(const Vector*)(out + r * ldo + v * kLanes);
-    for (int64_t i = 0; i < inner; ++i, w += kWidth)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < inner; ++i, w += kWidth, ahead += kLine) {
+      if constexpr (kAsk) __builtin_prefetch(ahead, 0, 3);
       for (int r = 0; r < R; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r * lda + i] * *(const Vector*)(w + v * kLanes);
+    }
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVectors; ++v) *(Vector*)(out + r * ldo + v * kLanes) = sum[r][v];
   }
@@ -72,6 +81,9 @@ struct Blocked {
   // out [kRows, kWidth] += a^T w for a [inner, kRows] with row stride lda, w packed [inner, kWidth].
   static void add_outer(int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
     Vector sum[kRows][kVectors] = {};
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(out + r * ldo + v * kLanes, 1, 3);
+#pragma GCC unroll 4
     for (int64_t i = 0; i < inner; ++i, a += lda, w += kWidth)
       for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) sum[r][v] += a[r] * *(const Vector*)(w + v * kLanes);
@@ -80,12 +92,12 @@ struct Blocked {
   }
 
   // `count` rows, R at the most.
-  template <int R>
-  static void some_rows(
-      int64_t count, bool add, int64_t inner, const T* a, int64_t lda, const T* w, T* out, int64_t ldo) {
+  template <int R, bool kAsk>
+  static void some_rows(int64_t count, bool add, int64_t inner, const T* a, int64_t lda, const T* w,
+      const T* ahead, T* out, int64_t ldo) {
     if constexpr (R > 0) {
-      if (count == R) return rows<R>(add, inner, a, lda, w, out, ldo);
-      some_rows<R - 1>(count, add, inner, a, lda, w, out, ldo);
+      if (count == R) return rows<R, kAsk>(add, inner, a, lda, w, ahead, out, ldo);
+      some_rows<R - 1, kAsk>(count, add, inner, a, lda, w, ahead, out, ldo);
     }
   }
 
@@ -95,6 +107,15 @@ struct Blocked {
   template <typename Before, typename Then>
   static void product(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
       T* out, int64_t ldo, Before&& before, Then&& then) {
+    inner * panels * kWidth < kFar
+        ? blocks<false>(count, inner, a, lda, packed, panels, out, ldo, before, then)
+        : blocks<true>(count, inner, a, lda, packed, panels, out, ldo, before, then);
+  }
+
+ private:
+  template <bool kAsk, typename Before, typename Then>
+  static void blocks(int64_t count, int64_t inner, const T* a, int64_t lda, const T* packed, int64_t panels,
+      T* out, int64_t ldo, Before&& before, Then&& then) {
     const int64_t parts = (count + kRows - 1) / kRows;
     for (int64_t p = 0; p < panels; ++p)
       for (int64_t first = 0; first < inner; first += kDepth)
@@ -102,8 +123,9 @@ struct Blocked {
           end = count * (i + 1) / parts;
           const int64_t left = inner - first;
           if (first == 0) before(r, end, p * kWidth);
-          some_rows<kRows>(end - r, first > 0, left < kDepth ? left : kDepth, a + r * lda + first, lda,
-              packed + (p * inner + first) * kWidth, out + r * ldo + p * kWidth, ldo);
+          const T* const w = packed + (p * inner + first) * kWidth;
+          some_rows<kRows, kAsk>(end - r, first > 0, left < kDepth ? left : kDepth, a + r * lda + first, lda,
+              w, w + kDepth * (kWidth + i * kLine % kWidth), out + r * ldo + p * kWidth, ldo);
           if (left <= kDepth) then(r, end, p * kWidth);
         }
   }
