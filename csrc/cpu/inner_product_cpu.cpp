@@ -12,6 +12,7 @@
 #include "../core/text.h"
 #include "few_rows.h"
 #include "processor.h"
+#include "share_out.h"
 #include "tile.h"
 
 namespace crnn {
@@ -54,10 +55,8 @@ Aligned<T> in_tiles(const T* dy, int64_t N, int64_t O, int64_t width) {
 template <typename T>
 void each(int64_t units, int64_t scratch_size, const FewCall<T>& call,
     void (*unit)(const FewCall<T>&, int64_t, T*)) {
-  torch::stable::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
-    Aligned<T> scratch(scratch_size);
-    for (int64_t i = begin; i < end; ++i) unit(call, i, scratch.data());
-  });
+  share_out(units,
+      [&] { return [&, scratch = Aligned<T>(scratch_size)](int64_t i) { unit(call, i, scratch.data()); }; });
 }
 
 template <typename T>

@@ -16,6 +16,7 @@
 #include "../core/text.h"
 #include "pass.h"
 #include "processor.h"
+#include "share_out.h"
 
 namespace crnn {
 namespace {
@@ -78,9 +79,9 @@ void run(
   c.x = x, c.dy = dy, c.out = out;
   const auto tile = dy ? passes.lrn_backward : passes.lrn_forward;
   const std::vector<LrnUnit> work = units(q, in, c);
-  torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
-    std::vector<Compute<S>> buffers(kLrnBuffers * c.plane());
-    for (int64_t u = begin; u < end; ++u) tile(c, work[u], buffers.data());
+  share_out(work.size(), [&] {
+    return [&, buffers = std::vector<Compute<S>>(kLrnBuffers * c.plane())](
+               int64_t i) mutable { tile(c, work[i], buffers.data()); };
   });
 }
 

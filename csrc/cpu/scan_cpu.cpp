@@ -17,6 +17,7 @@
 
 #include "../core/text.h"
 #include "scan_cpu.h"
+#include "share_out.h"
 #include "tile_choice.h"
 
 namespace crnn {
@@ -108,10 +109,10 @@ Call<S> make_call(const ScanShape& q, const ScanInputs& in, int64_t width) {
 // run(unit, scratch) for all of `work`, on torch's threads; one thread takes the units u, u + apart, ... .
 template <typename T, typename Run>
 void parallel_units(const std::vector<Unit>& work, int64_t apart, int64_t scratch_size, Run&& run) {
-  torch::stable::parallel_for(0, apart, 1, [&](int64_t begin, int64_t end) {
-    const Aligned<T> scratch(scratch_size);
-    for (int64_t first = begin; first < end; ++first)
+  share_out(apart, [&] {
+    return [&, scratch = Aligned<T>(scratch_size)](int64_t first) {
       for (int64_t u = first; u < int64_t(work.size()); u += apart) run(work[u], scratch.data());
+    };
   });
 }
 

@@ -13,6 +13,7 @@
 
 #include "../core/scan.h"
 #include "../core/text.h"
+#include "share_out.h"
 #include "tile_choice.h"
 
 namespace crnn {
@@ -63,17 +64,17 @@ void run(
   int64_t rows = 0;  // of the largest tile
   for (const WeightsTile& t : work) rows = std::max(rows, round_up(t.count, tiles.rows));
   const int64_t width = round_up(q.D, tiles.width), size = rows * width;
-  std::vector<T> sums(work.size() * shares * size);
-  torch::stable::parallel_for(0, work.size() * shares, 1, [&](int64_t begin, int64_t end) {
-    const Aligned<T> scratch(weights_scratch(rows, q.D, tiles.rows, tiles.width));
-    for (int64_t i = begin; i < end; ++i) {
+  const Aligned<T> sums(count * shares * size);
+  share_out(count * shares, [&] {
+    return [&, scratch = Aligned<T>(weights_scratch(rows, q.D, tiles.rows, tiles.width))](int64_t i) {
       const WeightsTile& t = work[i / shares];
       const int64_t share = i % shares;
+      T* const sum = sums.data() + i * size;
+      std::fill_n(sum, size, T(0));
       tiles.weights(call,
-          {t.k, t.first, t.count, t.gate, steps * share / shares, steps * (share + 1) / shares,
-              sums.data() + i * size},
+          {t.k, t.first, t.count, t.gate, steps * share / shares, steps * (share + 1) / shares, sum},
           scratch.data());
-    }
+    };
   });
   torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)

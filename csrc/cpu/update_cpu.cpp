@@ -10,6 +10,7 @@
 #include "../core/update.h"
 #include "pass.h"
 #include "processor.h"
+#include "share_out.h"
 
 namespace crnn {
 namespace {
@@ -44,9 +45,7 @@ void run(UpdateInputs& in, const std::string& variant) {
   std::copy(in.numbers.begin(), in.numbers.end(), call.numbers);
   const auto update = passes.update[Rules::index(in.rule)];
   const std::vector<UpdatePiece<S>> work = pieces<S>(in);
-  torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) update(call, work[i]);
-  });
+  share_out(work.size(), [&] { return [&](int64_t i) { update(call, work[i]); }; });
 }
 
 void update_cpu(std::vector<Tensor> blobs, std::vector<Tensor> grads, std::vector<Tensor> history, Text rule,
