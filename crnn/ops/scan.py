@@ -95,11 +95,10 @@ def fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
 def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
     S, P, N, K, D = state.shape
     params = reference.CELLS[cell].params
-    on_cpu = state.device.type == "cpu"  # there as a map in channels_last order
+    by_sample = state.device.type == "cpu" and dstate.stride(2) >= dstate.stride(1)  # csrc/cpu/scan_cpu.cpp
+    dz = state.new_empty(*((N, P) if by_sample else (P, N)), K, whh.shape[1])
     return (
-        state.new_empty(N, P, K, whh.shape[1]).transpose(0, 1)
-        if on_cpu
-        else state.new_empty(P, N, K, whh.shape[1]),
+        dz.transpose(0, 1) if by_sample else dz,
         state.new_empty(K if params else 0, params, D),
         state.new_empty(S, N, K, D),
     )
@@ -116,11 +115,6 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(whh, cell_params, initial, cont, *output)
 
 
-#: Most channels for which our d W_hh is as fast as torch's products; up to here its bits do not depend on the
-#: number of threads.
-_OWN_PRODUCT = 768
-
-
 def _backward(ctx, dstate, _dsaved):
     if dstate is None:  # nothing depends on the states
         return (None,) * 8
@@ -132,7 +126,7 @@ def _backward(ctx, dstate, _dsaved):
 
 def weights_gradient(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant="") -> Tensor:
     """d W_hh [K, G*D, D] from what `scan_backward` gives and takes."""
-    if dz.device.type == "cpu" and whh.shape[2] <= _OWN_PRODUCT:
+    if dz.device.type == "cpu":
         return torch.ops.crnn.scan_weights_backward.default(
             dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant
         )

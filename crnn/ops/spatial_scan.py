@@ -117,7 +117,8 @@ def _backward(ctx, dy, dstate, _dsaved):
     if (dstate if ctx.combine == "concat" else dy) is None:  # nothing depends on the result
         return (None,) * 10
     if ctx.combine != "concat":
-        dstate = of_states(dy / len(whh) if ctx.combine == "mean" else dy, *state.shape[::3])
+        dy = (dy / len(whh) if ctx.combine == "mean" else dy).contiguous()
+        dstate = of_states(dy, *state.shape[::3])
     dz, dparams, _ = torch.ops.crnn.scan_backward.default(dense(dstate), *kept)
     dwhh = weights_gradient(dz, *kept) if wants[3] else None
     of_input = (dz, None, None) if w_ih is None else through_projection(dz, x, w_ih, wants)
@@ -132,7 +133,7 @@ def of_states(dy: Tensor, S: int, K: int) -> Tensor:
 
 def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool]):
     """dx [P, N, C], dW_ih and db from dz [P, N, K, G*D]; x is None where dW_ih is not wanted."""
-    if dz.device.type == "cpu":  # there dz lies as a map in channels_last order: nothing is copied
+    if dz.device.type == "cpu":  # there dz lies as dy does, a map in channels_last order: nothing is copied
         dz, x = dz.transpose(0, 1), None if x is None else x.transpose(0, 1)
     N, C, shared = dz.shape[1], w_ih.shape[2], w_ih.shape[0] == 1
     dx = dw_ih = dbias = None

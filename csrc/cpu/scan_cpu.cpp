@@ -208,22 +208,26 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cpu(const Tensor& dstate, const
   check_rows(dstate, q.D, "dstate");
   int64_t starts = 0;  // segments of the direction that has most
   for (const Direction& d : q.plan) starts = std::max(starts, initial ? d.gradient_segments().count : 0);
-  const Tensor dz = torch::stable::new_empty(state, {q.N, q.P, q.K, q.gates * q.D});
+  // In the order of dstate, which is the map's or z's: their gradients are then not copied.
+  const bool by_sample = dstate.stride(2) >= dstate.stride(1);
+  const int64_t outer = by_sample ? q.N : q.P, inner = by_sample ? q.P : q.N;
+  const Tensor rows = torch::stable::new_empty(state, {outer, inner, q.K, q.gates * q.D});
+  const Tensor dz = by_sample ? torch::stable::transpose(rows, 0, 1) : rows;
   Tensor dcell_params = torch::stable::new_empty(state, {q.params ? q.K : 0, q.params, q.D});
   Tensor dstart = torch::stable::new_zeros(state, {starts, q.states, q.N, q.K, q.D});
   THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_backward on cpu", AT_WRAP([&] {
     run_backward<scalar_t>(q, in, variant,
         {{}, state.const_data_ptr<scalar_t>(), saved.const_data_ptr<scalar_t>(),
             dstate.const_data_ptr<scalar_t>(), strides(dstate, 1), dstate.stride(0),
-            dz.mutable_data_ptr<scalar_t>(), initial ? dstart.mutable_data_ptr<scalar_t>() : nullptr,
-            nullptr},
+            dz.mutable_data_ptr<scalar_t>(), strides(dz),
+            initial ? dstart.mutable_data_ptr<scalar_t>() : nullptr, nullptr},
         dcell_params.mutable_data_ptr<scalar_t>());
   }),
       AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
   const std::vector<int64_t> segments{0};
   const Tensor dinitial = initial ? torch::stable::sum(dstart, segments)
                                   : torch::stable::new_zeros(state, {q.states, q.N, q.K, q.D});
-  return {torch::stable::transpose(dz, 0, 1), dcell_params, dinitial};
+  return {dz, dcell_params, dinitial};
 }
 
 }  // namespace

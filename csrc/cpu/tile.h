@@ -61,7 +61,6 @@ struct Call {
   const Compute<S>* packed[2];  // W_hh of each phase, per direction, as the tiles pack it
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
-  int64_t dz_row(int64_t p, int64_t n, int64_t k) const { return (n * P + p) * K + k; }
   int64_t plane() const { return P * N * K * D; }  // between two states
   int64_t initial_at(int64_t j, int64_t n, int64_t k) const { return ((j * N + n) * K + k) * D; }
   Compute<S> keep(int64_t p, int64_t n) const { return cont ? Compute<S>(cont[p * N + n]) : 1; }
@@ -80,14 +79,15 @@ struct ForwardCall : Call<S> {
   Compute<S> scale;
 };
 
-// dz is [N, P, K, gates*D]: as a map in channels_last order, whose products read it in place. dparams
-// [unit, params, D] takes a unit's share; dstart [segment, states, N, K, D] is null without initial.
+// dparams [unit, params, D] takes a unit's share; dstart [segment, states, N, K, D] is null without initial.
 template <typename S>
 struct BackwardCall : Call<S> {
   const S *state, *saved, *dstate;
   Strides ds;
   int64_t dstate_plane;
-  S *dz, *dstart;
+  S* dz;
+  Strides dzs;
+  S* dstart;
   Compute<S>* dparams;
 };
 

@@ -38,7 +38,7 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
       const int64_t n = sample[b], p = origin[b], row = c.row(p, n, u.k) * D,
                     s = segment[b] * u.segments.steps;
       first[b] = {c.dstate + p * c.ds.p + n * c.ds.n + u.k * c.ds.k, c.state + row,
-          c.saved + row * Cell::kSaved, nullptr, c.dz + c.dz_row(p, n, u.k) * gates, c.plane()};
+          c.saved + row * Cell::kSaved, nullptr, c.dz + p * c.dzs.p + n * c.dzs.n + u.k * c.dzs.k, c.plane()};
       if (dir.value_crosses(s))
         first[b].before = c.state + c.row(dir.position(s - 1), n, u.k) * D;
       else if (c.initial)
@@ -57,7 +57,7 @@ struct BackwardTile : Tile<Cell, S, Product, BackwardCall<S>> {
     return at.t > 0 ? state(b, at.before) : first[b].before;
   }
   int64_t between(int64_t b, const Step& at) const { return at.t > 0 ? c.plane() : first[b].between; }
-  S* dz(int64_t b, const Step& at) const { return first[b].dz + at.moved * (c.K * gates); }
+  S* dz(int64_t b, const Step& at) const { return first[b].dz + at.moved * c.dzs.p; }
 
   void run() {
     for (int64_t i = 0; i < Cell::kStates * size; ++i) carry[i] = 0;

@@ -9,12 +9,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crnn.ops import ORDERS, LineBreak, plan, spatial_rnn, spatial_scan
+from crnn.ops.recurrent_gradient import recurrent_gradient
 from crnn.ops.reference import CELLS
+from crnn.ops.scan import directions_of
 from crnn.ops.spatial_scan import same_positions
 from crnn.ops.spatial_scan_reference import spatial_scan as definition
 from crnn.testing import FOUR, ScanCase, SpatialCase, assert_near, relative_error, spatial_scan_cases
 
-SCAN, MODULE = (importlib.import_module(f"crnn.ops.{m}") for m in ("scan", "spatial_scan"))
+MODULE = importlib.import_module("crnn.ops.spatial_scan")
 TOLERANCE = {torch.bfloat16: 1e-2, torch.float16: 2e-3}  # as tests/cuda/test_scan_resident.py
 BREAKS = [b.name.lower() for b in LineBreak]
 ROWS, COLUMNS = FOUR[:2], FOUR[2:]
@@ -33,8 +35,12 @@ def fused(emulated, monkeypatch):
             MODULE._setup_context(ctx, args, output)
             return output
 
+    def by_products(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
+        reset = CELLS[cell].reset
+        return recurrent_gradient(dz, initial, cont, state, saved, directions_of(plan), reset)
+
     monkeypatch.setattr(MODULE, "_kernel", lambda x: Emulated.apply)
-    monkeypatch.setattr(SCAN, "_OWN_PRODUCT", -1)  # d W_hh by torch, as on a GPU
+    monkeypatch.setattr(MODULE, "weights_gradient", by_products)  # as on a GPU
     return emulated
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from crnn.ops import LineBreak, backends, plan, reference, scan, scan_states, use_backend
 from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near, device_of, scan_cases
@@ -121,6 +122,29 @@ def test_opcheck(cell, options, backend):
     leaves = [None if i[k] is None else i[k].requires_grad_(k != "cont") for k in names]
     flat = [int(v) for d in case.plan for v in d]
     torch.library.opcheck(torch.ops.crnn.scan.default, (*leaves, flat, cell))
+
+
+@pytest.mark.parametrize("order", ["positions", "samples", "expanded"])
+@pytest.mark.parametrize("backend", COMPILED)
+def test_the_gradient_of_z_lies_as_that_of_the_states(backend, order):
+    case = ScanCase("gru", "carry_value", FOUR, 3, 2, 4, 5)
+    i, flat = case.inputs(device=device_of(backend)), [int(v) for d in case.plan for v in d]
+    state, saved = torch.ops.crnn.scan(i["z"], i["w_hh"], None, None, None, flat, "gru")
+    dstate = torch.randn_like(state)
+    want = torch.ops.crnn.scan_backward(dstate, i["w_hh"], None, None, None, state, saved, flat, "gru")
+    if order == "samples":
+        dstate = dstate.transpose(1, 2).contiguous().transpose(1, 2)
+    elif order == "expanded":  # the same for all: which order it has is not known
+        dstate = dstate[:, :1, :1].expand_as(state)
+    arguments = (dstate, i["w_hh"], None, None, None, state, saved, flat, "gru")
+    dz = torch.ops.crnn.scan_backward(*arguments)[0]
+    if order != "expanded":
+        assert torch.equal(dz, want[0])
+    if backend == "cpu":
+        assert (dz if order == "positions" else dz.transpose(0, 1)).is_contiguous()
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+        assert torch.ops.crnn.scan_backward(*fake)[0].stride() == dz.stride()
 
 
 @pytest.mark.parametrize("line_break", ["carry", "carry_value", "reset"])
