@@ -27,6 +27,19 @@ def eager(function: Callable, device: str) -> Timer:
     return timer
 
 
+def settled(timer: Timer, ms: float = 100) -> Timer:
+    """The run after so many milliseconds of runs. Where turns change between processes, the first ones find
+    the other's values in the caches, its BLAS threads still spinning, and their own asleep."""
+
+    def last() -> float:
+        spent = 0.0
+        while spent < ms:
+            spent += timer()
+        return timer()
+
+    return last
+
+
 def capture(function: Callable, calls: int) -> torch.cuda.CUDAGraph:
     """A CUDA graph of `calls` calls, one after another.
 
