@@ -3,9 +3,9 @@
   make oracle && python benchmarks/against_caffe.py
 
 Caffe runs in a process of its own, with the same text, weights, images and number of threads. Both sides
-take turns; of a turn the run counts that follows a tenth of a second of others. Caffe has no SpatialRNN: there
-the layer is some 800 stock layers (unrolled.py), as Zuo 2015 trained it. Nothing is timed before outputs and
-gradients agree.
+take turns; of a turn the run counts that follows a tenth of a second of others. Caffe has no SpatialRNN:
+there the layer is some 800 stock layers (unrolled.py), as Zuo 2015 trained it. Nothing is timed before
+outputs and gradients agree.
 """
 
 import argparse

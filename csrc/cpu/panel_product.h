@@ -44,19 +44,58 @@ struct Blocked {
     return inner * ((columns + kWidth - 1) / kWidth * kWidth);
   }
 
-  // packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros. By
-  // squares of a cache line's length: where rows of the matrix are columns of a panel, its lines are read
-  // once.
+  // packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros; one
+  // of the strides is 1.
   template <typename S>
   static void pack(
       const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride, T* packed) {
+    for (int64_t first = 0; first < columns; first += kWidth, packed += inner * kWidth) {
+      const S* const panel = matrix + first * column_stride;
+      const int64_t count = columns - first < kWidth ? columns - first : kWidth;
+      column_stride == 1 ? pack_rows(panel, inner, count, row_stride, packed)
+                         : pack_columns(panel, inner, count, column_stride, packed);
+    }
+  }
+
+  template <typename S>
+  static void pack_rows(const S* panel, int64_t inner, int64_t count, int64_t stride, T* packed) {
+    for (int64_t i = 0; i < inner; ++i, panel += stride, packed += kWidth) {
+#pragma GCC ivdep
+      for (int64_t c = 0; c < count; ++c) packed[c] = T(panel[c]);
+      for (int64_t c = count; c < kWidth; ++c) packed[c] = T(0);
+    }
+  }
+
+  // By squares of a cache line's length, so that each line is read once.
+  template <typename S>
+  static void pack_columns(const S* panel, int64_t inner, int64_t count, int64_t stride, T* packed) {
     constexpr int64_t kSide = 64 / sizeof(S);
-    for (int64_t first = 0; first < columns; first += kWidth, packed += inner * kWidth)
-      for (int64_t i0 = 0; i0 < inner; i0 += kSide)
-        for (int64_t c = 0; c < kWidth; ++c)
-          for (int64_t i = i0; i < inner && i < i0 + kSide; ++i)
-            packed[i * kWidth + c] =
-                first + c < columns ? T(matrix[i * row_stride + (first + c) * column_stride]) : T(0);
+    for (int64_t begin = 0; begin < inner; begin += kSide)
+      for (int64_t c = 0, end = begin + kSide < inner ? begin + kSide : inner; c < kWidth; c += 4) {
+        int64_t i = begin;
+        for (; c + 4 <= count && i + 4 <= end; i += 4)
+          transpose(panel + c * stride + i, stride, packed + i * kWidth + c);
+        for (; i < end; ++i)
+          for (int64_t n = c; n < c + 4; ++n)
+            packed[i * kWidth + n] = n < count ? T(panel[n * stride + i]) : T(0);
+      }
+  }
+
+  // to[j * kWidth + n] = from[n * stride + j], for j and n below 4.
+  template <typename S>
+  static void transpose(const S* from, int64_t stride, T* to) {
+    typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)), may_alias));
+    const auto row = [&](int64_t n) {
+      const S* r = from + n * stride;
+      return Four{T(r[0]), T(r[1]), T(r[2]), T(r[3])};
+    };
+    const Four a = row(0), b = row(1), c = row(2), d = row(3);
+    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const Four ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), dc = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(Four*)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(Four*)(to + kWidth) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(Four*)(to + 2 * kWidth) = __builtin_shufflevector(ba, dc, 0, 1, 4, 5);
+    *(Four*)(to + 3 * kWidth) = __builtin_shufflevector(ba, dc, 2, 3, 6, 7);
   }
 
   // kAsk: beside each row of w, for a cache line of `ahead`. A call costs nothing here, a copy for each cell

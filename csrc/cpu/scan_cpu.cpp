@@ -73,28 +73,33 @@ Aligned<S> side_by_side(const ScanShape& q, const S* whh, const Tensor& w_ih) {
   return both;
 }
 
-// The weights [K, gates*D, inner] of all directions, packed: of phase 0 and, behind it, of phase 1.
+// The weights [K, gates*D, C] of all directions, packed: of phase 0 and, behind it, of phase 1.
 template <typename S>
 struct Packed {
   Aligned<Compute<S>> values;
 
-  // The matrices as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
-  Packed(const ScanShape& q, const S* weights, int64_t inner, const Tiles<S>& tiles, int64_t first_gates,
+  // Each matrix as [inner, columns]; forward multiplies h by W_hh^T, backward dx by W_hh.
+  Packed(const ScanShape& q, const S* weights, int64_t C, const Tiles<S>& tiles, int64_t first_gates,
       bool transposed, Call<S>& call) {
     const int64_t rows[2] = {first_gates * q.D, (q.gates - first_gates) * q.D};
-    int64_t sizes[2];
-    for (int phase : {0, 1})
-      sizes[phase] =
-          transposed ? tiles.packed_size(inner, rows[phase]) : tiles.packed_size(rows[phase], inner);
+    int64_t inner[2], columns[2], panels[2], sizes[2];
+    for (int phase : {0, 1}) {
+      inner[phase] = transposed ? C : rows[phase], columns[phase] = transposed ? rows[phase] : C;
+      panels[phase] = rows[phase] ? (columns[phase] + tiles.width - 1) / tiles.width : 0;
+      sizes[phase] = tiles.packed_size(inner[phase], columns[phase]);
+    }
     values = Aligned<Compute<S>>(q.K * (sizes[0] + sizes[1]));
-    torch::stable::parallel_for(0, q.K, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t k = begin; k < end; ++k)
-        for (int phase : {0, 1}) {
-          const S* matrix = weights + (k * q.gates * q.D + phase * rows[0]) * inner;
-          Compute<S>* out = values.data() + phase * q.K * sizes[0] + k * sizes[phase];
-          transposed ? tiles.pack(matrix, inner, rows[phase], 1, inner, out)
-                     : tiles.pack(matrix, rows[phase], inner, inner, 1, out);
-        }
+    share_out(q.K * (panels[0] + panels[1]), [&] {
+      return [&](int64_t item) {
+        const int64_t k = item / (panels[0] + panels[1]), p = item % (panels[0] + panels[1]);
+        const int phase = p >= panels[0];
+        const int64_t first = (p - phase * panels[0]) * tiles.width;
+        const S* matrix = weights + (k * q.gates * q.D + phase * rows[0]) * C;
+        tiles.pack(matrix + first * (transposed ? C : 1), inner[phase],
+            std::min(tiles.width, columns[phase] - first), transposed ? 1 : C, transposed ? C : 1,
+            values.data() + phase * q.K * sizes[0] + k * sizes[phase] +
+                tiles.packed_size(inner[phase], first));
+      };
     });
     call.packed[0] = values.data(), call.packed[1] = values.data() + q.K * sizes[0];
   }
