@@ -143,7 +143,8 @@ struct Scan {
     std::vector<T> dparams(kK * starts * q.N * Cell::kParams * D);
     std::vector<T> scratch(backward_scratch<Cell>(D, tiles.width));
     const BackwardCall<S> c{call(tiles, false), state.data(), saved.data(), dstate.data(),
-        {q.N * kK * D, kK * D, D}, rows * D, dz.data(), dstart.data(), dparams.data()};
+        {q.N * kK * D, kK * D, D}, rows * D, dz.data(), {kK * kG * D, P * kK * kG * D, kG * D}, dstart.data(),
+        dparams.data()};
     units([](const Direction& d) { return d.gradient_segments(); },
         [&](const Unit& u) { tiles.backward[Cells::index(Cell::kName)](c, u, scratch.data()); });
   }
