@@ -85,17 +85,11 @@ struct Blocked {
   template <typename S>
   static void transpose(const S* from, int64_t stride, T* to) {
     typedef T Four __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)), may_alias));
-    const auto row = [&](int64_t n) {
-      const S* r = from + n * stride;
-      return Four{T(r[0]), T(r[1]), T(r[2]), T(r[3])};
-    };
-    const Four a = row(0), b = row(1), c = row(2), d = row(3);
-    const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-    const Four ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), dc = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(Four*)to = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-    *(Four*)(to + kWidth) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-    *(Four*)(to + 2 * kWidth) = __builtin_shufflevector(ba, dc, 0, 1, 4, 5);
-    *(Four*)(to + 3 * kWidth) = __builtin_shufflevector(ba, dc, 2, 3, 6, 7);
+    Four row[4];
+    for (int64_t n = 0; n < 4; ++n, from += stride)
+      row[n] = Four{T(from[0]), T(from[1]), T(from[2]), T(from[3])};
+    for (int64_t j = 0; j < 4; ++j)
+      *(Four*)(to + j * kWidth) = Four{row[0][j], row[1][j], row[2][j], row[3][j]};
   }
 
   // kAsk: beside each row of w, for a cache line of `ahead`. A call costs nothing here, a copy for each cell

@@ -3,9 +3,8 @@
 //   work     a unit is (direction, tile of chains); a chain is (segment, sample), a segment being the steps
 //            that nothing enters (forward) or leaves (backward) but through its ends: plan.h
 //   memory   the tile's states stay in a buffer of [kTile, D]; W_hh is packed once a call and read from cache
-//   order    a chain's bits do not depend on its unit, and where a sum goes over a unit's chains, units do
-//   not
-//            depend on the number of threads: equal bits for any number
+//   order    a chain's bits do not depend on its unit, and where a sum goes over a unit's chains, units
+//            do not depend on the number of threads: equal bits for any number
 //   cost     gates * D * D multiply-adds per position, and each of z, state (dstate, dz) touched once
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>

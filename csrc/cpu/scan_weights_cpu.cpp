@@ -2,8 +2,8 @@
 //
 //   work     a unit is (direction, some rows of W_hh, a share of the steps); nothing is gathered beforehand
 //   order    units, and the sums inside and over them, do not depend on the number of threads: equal bits
-//   cost     gates * D * D multiply-adds per position; dz is read once, h once for each kTileRows rows of
-//   W_hh
+//   cost     gates * D * D multiply-adds per position; dz is read once, h once for each kTileRows rows
+//            of W_hh
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
