@@ -81,6 +81,7 @@ struct Packed {
   Packed(const ScanShape& q, const S* weights, int64_t C, const Tiles<S>& tiles, int64_t first_gates,
       bool transposed, Call<S>& call) {
     const int64_t rows[2] = {first_gates * q.D, (q.gates - first_gates) * q.D};
+    const int64_t row_stride = transposed ? 1 : C, column_stride = transposed ? C : 1;
     int64_t inner[2], columns[2], panels[2], sizes[2];
     for (int phase : {0, 1}) {
       inner[phase] = transposed ? C : rows[phase], columns[phase] = transposed ? rows[phase] : C;
@@ -88,16 +89,17 @@ struct Packed {
       sizes[phase] = tiles.packed_size(inner[phase], columns[phase]);
     }
     values = Aligned<Compute<S>>(q.K * (sizes[0] + sizes[1]));
-    share_out(q.K * (panels[0] + panels[1]), [&] {
+    const int64_t count = panels[0] + panels[1];
+    share_out(q.K * count, [&] {
       return [&](int64_t item) {
-        const int64_t k = item / (panels[0] + panels[1]), p = item % (panels[0] + panels[1]);
+        const int64_t k = item / count, p = item % count;
         const int phase = p >= panels[0];
         const int64_t first = (p - phase * panels[0]) * tiles.width;
         const S* matrix = weights + (k * q.gates * q.D + phase * rows[0]) * C;
-        tiles.pack(matrix + first * (transposed ? C : 1), inner[phase],
-            std::min(tiles.width, columns[phase] - first), transposed ? 1 : C, transposed ? C : 1,
-            values.data() + phase * q.K * sizes[0] + k * sizes[phase] +
-                tiles.packed_size(inner[phase], first));
+        Compute<S>* packed = values.data() + phase * q.K * sizes[0] + k * sizes[phase];
+        tiles.pack(matrix + first * column_stride, inner[phase],
+            std::min(tiles.width, columns[phase] - first), row_stride, column_stride,
+            packed + tiles.packed_size(inner[phase], first));
       };
     });
     call.packed[0] = values.data(), call.packed[1] = values.data() + q.K * sizes[0];
