@@ -133,7 +133,8 @@ def of_states(dy: Tensor, S: int, K: int) -> Tensor:
 
 def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool]):
     """dx [P, N, C], dW_ih and db from dz [P, N, K, G*D]; x is None where dW_ih is not wanted."""
-    if dz.device.type == "cpu":  # there dz lies as dy does, a map in channels_last order: nothing is copied
+    by_sample = dz.device.type == "cpu" and not dz.is_contiguous()  # as a map in channels_last order lies
+    if by_sample:  # the order in which dz is not copied
         dz, x = dz.transpose(0, 1), None if x is None else x.transpose(0, 1)
     N, C, shared = dz.shape[1], w_ih.shape[2], w_ih.shape[0] == 1
     dx = dw_ih = dbias = None
@@ -141,7 +142,8 @@ def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool
         dz = dz.sum(2, keepdim=True)
     rows, weights = dz.flatten(2), w_ih.flatten(0, 1)  # [P, N, K*G*D] (or [N, P, K*G*D]), [K*G*D, C]
     if wants[0] and dz.device.type == "cpu":
-        dx = (rows.flatten(0, 1) @ weights).view(*rows.shape[:2], C).transpose(0, 1)
+        dx = (rows.flatten(0, 1) @ weights).view(*rows.shape[:2], C)
+        dx = dx.transpose(0, 1) if by_sample else dx
     elif wants[0]:  # with strides: a map in channels_last order comes out, dz is not copied
         dx = torch.bmm(rows.transpose(0, 1), weights.expand(N, -1, -1)).transpose(0, 1)
     if wants[1]:
