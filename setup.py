@@ -23,7 +23,7 @@ FLAGS = [
     "-O3",
     "-g0",
     "-fno-math-errno",
-    "-fno-wrapv",  # Python's own -fwrapv keeps the compiler from vectorising loops well: a tenth of a scan
+    "-fno-wrapv",  # against Python's own -fwrapv, with which a scan takes a tenth longer (gcc 12, AVX512)
     "-fno-trapping-math",  # no value changes; lets the compiler vectorise a choice such as relu's
     "-fvisibility=hidden",
     "-DPy_LIMITED_API=0x030A0000",  # one binary for every Python from 3.10
