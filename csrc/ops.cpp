@@ -18,11 +18,12 @@ STABLE_TORCH_LIBRARY(crnn, m) {
       "Tensor saved, int[] plan, str cell, str variant=\"\") "
       "-> (Tensor dz, Tensor dcell_params, Tensor dinitial)");
   m.def(
+      "scan_whole_backward(Tensor dstate, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, "
+      "Tensor state, Tensor saved, int[] plan, str cell, str variant=\"\") "
+      "-> (Tensor dz, Tensor dcell_params, Tensor dinitial, Tensor dwhh)");
+  m.def(
       "spatial_scan(Tensor x, Tensor? w_ih, Tensor? bias, Tensor whh, Tensor? cell_params, int[] plan, "
       "str cell, str combine, str variant=\"\", bool states=True) -> (Tensor y, Tensor state, Tensor saved)");
-  m.def(
-      "scan_weights_backward(Tensor dz, Tensor whh, Tensor? cell_params, Tensor? initial, Tensor? cont, "
-      "Tensor state, Tensor saved, int[] plan, str cell, str variant=\"\") -> Tensor dwhh");
   m.def(
       "lrn(Tensor x, int size, float alpha, float beta, float k, bool within, str variant=\"\") -> Tensor y");
   m.def(

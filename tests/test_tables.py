@@ -104,7 +104,7 @@ def test_a_direction_has_the_same_fields_in_cpp():
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
 IN_PLACE = ["update"]  # nothing to differentiate
 ON_CPU = [  # a GPU takes torch's products: crnn/ops/recurrent_gradient.py, inner_product.py
-    "scan_weights_backward",
+    "scan_whole_backward",
     "inner_product",
     "inner_product_input_backward",
     "inner_product_weights_backward",

@@ -104,8 +104,8 @@ def _fake_scan_backward(dstate, whh, cell_params, initial, cont, state, saved, p
     )
 
 
-def _fake_weights(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
-    return torch.empty_like(whh)
+def _fake_whole_backward(dstate, whh, *rest):
+    return *_fake_scan_backward(dstate, whh, *rest), torch.empty_like(whh)
 
 
 def _setup_context(ctx, inputs, output):
@@ -118,20 +118,23 @@ def _setup_context(ctx, inputs, output):
 def _backward(ctx, dstate, _dsaved):
     if dstate is None:  # nothing depends on the states
         return (None,) * 8
-    wants, kept, rest = ctx.needs_input_grad, ctx.saved_tensors, (ctx.plan, ctx.cell, ctx.variant)
-    dz, dparams, dinitial = torch.ops.crnn.scan_backward.default(dense(dstate), *kept, *rest)
-    dwhh = weights_gradient(dz, *kept, *rest) if wants[1] else None
+    wants = ctx.needs_input_grad
+    dz, dparams, dinitial, dwhh = gradients(
+        wants[1], dense(dstate), *ctx.saved_tensors, ctx.plan, ctx.cell, ctx.variant
+    )
     return dz, dwhh, dparams if wants[2] else None, dinitial if wants[3] else None, None, None, None, None
 
 
-def weights_gradient(dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant="") -> Tensor:
-    """d W_hh [K, G*D, D] from what `scan_backward` gives and takes."""
-    if dz.device.type == "cpu":
-        return torch.ops.crnn.scan_weights_backward.default(
-            dz, whh, cell_params, initial, cont, state, saved, plan, cell, variant
-        )
+def gradients(weights: bool, dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant=""):
+    """dz, dcell_params, dinitial, and d W_hh [K, G*D, D] or, without `weights`, None."""
+    args = (dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant)
+    if not weights:
+        return *torch.ops.crnn.scan_backward.default(*args), None
+    if dstate.device.type == "cpu":
+        return torch.ops.crnn.scan_whole_backward.default(*args)
+    dz, *rest = torch.ops.crnn.scan_backward.default(*args)
     reset = reference.CELLS[cell].reset
-    return recurrent_gradient(dz, initial, cont, state, saved, directions_of(plan), reset)
+    return dz, *rest, recurrent_gradient(dz, initial, cont, state, saved, directions_of(plan), reset)
 
 
 # Where each tensor holds N and K, for vmap. The second table: dstate, whh, ... -> dz, dcell_params, dinitial.
@@ -144,10 +147,10 @@ _vmap_backward = batching_rule(
     weights=(1, 2),
     summed=2,
 )
-_vmap_weights = batching_rule(
-    "scan_weights_backward",
-    [(1, 2), *_SHARED, (2, 3), (1, 2)],
-    [(None, 0)],
+_vmap_whole_backward = batching_rule(
+    "scan_whole_backward",
+    [(2, 3), *_SHARED, (2, 3), (1, 2)],
+    [(1, 2), (None, 0), (1, 2), (None, 0)],
     weights=(1, 2),
     summed=0,
 )
@@ -187,9 +190,9 @@ class _Eager(torch.autograd.Function):
 if "cpu" in backend.backends():  # the schema comes with the extension
     torch.library.register_fake("crnn::scan", fake_scan)
     torch.library.register_fake("crnn::scan_backward", _fake_scan_backward)
-    torch.library.register_fake("crnn::scan_weights_backward", _fake_weights)
+    torch.library.register_fake("crnn::scan_whole_backward", _fake_whole_backward)
     torch.library.register_autograd("crnn::scan", _backward, setup_context=_setup_context)
     torch.library.register_vmap("crnn::scan", _vmap)
     torch.library.register_vmap("crnn::scan_backward", _vmap_backward)
-    torch.library.register_vmap("crnn::scan_weights_backward", _vmap_weights)
+    torch.library.register_vmap("crnn::scan_whole_backward", _vmap_whole_backward)
     register_autocast("scan")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import backend
 from .plan import Direction, LineBreak, flat
-from .scan import dense, fake_scan, weights_gradient
+from .scan import dense, fake_scan, gradients
 from .transforms import register_autocast
 
 
@@ -119,8 +119,7 @@ def _backward(ctx, dy, dstate, _dsaved):
     if ctx.combine != "concat":
         dy = (dy / len(whh) if ctx.combine == "mean" else dy).contiguous()
         dstate = of_states(dy, *state.shape[::3])
-    dz, dparams, _ = torch.ops.crnn.scan_backward.default(dense(dstate), *kept)
-    dwhh = weights_gradient(dz, *kept) if wants[3] else None
+    dz, dparams, _, dwhh = gradients(wants[3], dense(dstate), *kept)
     of_input = (dz, None, None) if w_ih is None else through_projection(dz, x, w_ih, wants)
     return *of_input, dwhh, dparams if wants[4] else None, None, None, None, None, None
 

@@ -38,13 +38,14 @@ struct Backward {
 };
 
 // What most cells are. kPhases = 2 goes with kFirstGates < kGates and kReset, the saved value that multiplies
-// h to the operand. Bit j of kReadsState, kReadsPrev: backward
-// looks at state j after, before the step; a backend need not bring the others. kMasked: of the states after
-// the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0. kGatesApart:
-// `forward` is saved[g] = gate(g, x[g] + rec[g]) for all gates, then `finish`; a backend may do these apart.
+// h to the operand. Bit j of kReadsState, kReadsPrev: backward looks at state j after, before the step; a
+// backend need not bring the others. Bit j of kCarried: dprev[j] may differ from zero. kMasked: of the states
+// after the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0.
+// kGatesApart: `forward` is saved[g] = gate(g, x[g] + rec[g]) for all gates, then `finish`; a backend may do
+// these apart.
 struct PlainCell {
   static constexpr int kGates = 1, kStates = 1, kSaved = 0, kParams = 0, kFirstGates = 1, kReset = -1;
-  static constexpr unsigned kReadsState = 1, kReadsPrev = 0;
+  static constexpr unsigned kReadsState = 1, kReadsPrev = 0, kCarried = 0;
   static constexpr bool kNormalised = false, kMasked = false, kGatesApart = false;
 };
 
@@ -104,7 +105,7 @@ struct LnReluCell : PlainCell {  // h = relu(gain norm(x + W h) + b)            
 // saved: z, r, c.                                                                     Xie 2016, eq. 10-13
 struct GruBase : PlainCell {
   static constexpr int kGates = 3, kSaved = 3, kFirstGates = 2, kReset = 1;
-  static constexpr unsigned kReadsState = 0, kReadsPrev = 1;
+  static constexpr unsigned kReadsState = 0, kReadsPrev = 1, kCarried = 1;
 
   template <typename T>
   CRNN_HD static T operand(const Forward<T>& f) {
@@ -161,7 +162,7 @@ struct GruTanhCell : GruBase {
 struct LstmCell : PlainCell {
   static constexpr std::string_view kName = "lstm";
   static constexpr int kGates = 4, kStates = 2, kSaved = 4, kFirstGates = 4;
-  static constexpr unsigned kReadsState = 2, kReadsPrev = 2;
+  static constexpr unsigned kReadsState = 2, kReadsPrev = 2, kCarried = 2;
   static constexpr bool kGatesApart = true;
 
   template <typename T>
@@ -194,7 +195,7 @@ struct LstmCell : PlainCell {
 struct HalfGruCell : PlainCell {
   static constexpr std::string_view kName = "half_gru";
   static constexpr int kGates = 2, kSaved = 2, kFirstGates = 2;
-  static constexpr unsigned kReadsState = 0, kReadsPrev = 1;
+  static constexpr unsigned kReadsState = 0, kReadsPrev = 1, kCarried = 1;
 
   template <typename T>
   CRNN_HD static void forward(const Forward<T>& f) {

@@ -45,9 +45,10 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
   static int64_t first_rows(int64_t count) { return count > kRows ? (count + 1) / 2 : count; }
 
   // As Blocked's; the calling thread has Prepared tiles for `count`.
-  template <typename Before, typename Then>
+  template <typename Then>
   static void product(int64_t count, int64_t inner, const float* a, int64_t lda, const float* packed,
-      int64_t panels, float* out, int64_t ldo, Before&& before, Then&& then) {
+      int64_t panels, const Lines& lines, float* out, int64_t ldo, Then&& then) {
+    lines.ask();
     alignas(64) BFloat16 rounded[kTile * kChunk];
     const auto* w = reinterpret_cast<const BFloat16*>(packed);
     const int64_t size = depth(inner) * kWidth;  // of a panel
@@ -56,8 +57,6 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
       for (int64_t r = 0; r < count; ++r) round_row(values, a + r * lda + i, length, rounded + r * length);
       asm volatile("" : : "r"(rounded) : "memory");  // GCC's tile loads do not say that they read memory
       const BFloat16* block = w + i * kWidth;
-      if (i == 0)
-        for (int64_t p = 0; p < panels; ++p) before(0, count, p * kWidth);
       for (int64_t p = 0, end; p < panels; p = end) {
         end = count <= kRows && p + 1 < panels ? p + 2 : p + 1;
         if (count > kRows)

@@ -1,6 +1,8 @@
 // The scan op on CPU tensors. Contract: csrc/core/scan.h, crnn/ops/scan.py.
 #pragma once
 
+#include <algorithm>
+#include <string>
 #include <tuple>
 
 #include "../core/scan.h"
@@ -29,5 +31,20 @@ bool sums_alone(const ScanShape& q, const Tensor& like);
 // state [states, P, N, K, D] and what backward needs; with `sum` that alone is written, and both are empty.
 std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,
     const std::string& variant, const Sum* sum = nullptr);
+
+// d W_hh [K, gates*D, D] from dz and what the scan was given and gave, by a pass of its own.
+void scan_weights(const ScanShape& q, const ScanInputs& in, const Tensor& dz, const Tensor& state,
+    const Tensor& saved, const std::string& variant, Tensor& dwhh);
+
+// out [rows, D] = the sum of `shares`, each [rows, width] and `size` values after the one before.
+template <typename T, typename S>
+void add_shares(T* first, int64_t shares, int64_t size, int64_t rows, int64_t width, int64_t D, S* out) {
+  for (int64_t r = 0; r < rows; ++r) {
+    T* row = first + r * width;
+    for (int64_t share = 1; share < shares; ++share)
+      for (int64_t d = 0; d < D; ++d) row[d] += row[share * size + d];
+    std::copy(row, row + D, out + r * D);
+  }
+}
 
 }  // namespace crnn

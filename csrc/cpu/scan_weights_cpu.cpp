@@ -11,8 +11,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "../core/scan.h"
-#include "../core/text.h"
+#include "scan_cpu.h"
+#include "scan_units.h"
 #include "share_out.h"
 #include "tile_choice.h"
 
@@ -20,15 +20,10 @@ namespace crnn {
 namespace {
 
 using torch::headeronly::ScalarType;
-using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kTileRows = 264;    // of W_hh, at most: a multiple of every product's rows
 constexpr int64_t kShareSteps = 512;  // the least (step, sample) of a share
 constexpr int64_t kUnits = 16;        // where W_hh has fewer tiles, each is cut into shares of the steps
-
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Rows first .. first + count - 1 of W_hh[k], whose product had h times the saved value `gate`, if not -1.
 struct WeightsTile {
@@ -78,42 +73,23 @@ void run(
   });
   torch::stable::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      for (int64_t r = 0; r < work[i].count; ++r) {
-        T* row = sums.data() + i * shares * size + r * width;
-        for (int64_t share = 1; share < shares; ++share)
-          for (int64_t d = 0; d < q.D; ++d) row[d] += row[share * size + d];
-        std::copy(row, row + q.D, dwhh + ((work[i].k * q.gates * q.D) + work[i].first + r) * q.D);
-      }
+      add_shares(sums.data() + i * shares * size, shares, size, work[i].count, width, q.D,
+          dwhh + (work[i].k * q.gates * q.D + work[i].first) * q.D);
   });
-}
-
-template <typename S>
-const S* optional_data(const OptionalTensor& t) {
-  return t ? t->const_data_ptr<S>() : nullptr;
-}
-
-Tensor scan_weights_backward_cpu(const Tensor& dz, const Tensor& whh, const OptionalTensor& cell_params,
-    const OptionalTensor& initial, const OptionalTensor& cont, const Tensor& state, const Tensor& saved,
-    std::vector<int64_t> plan, Text cell, Text variant) {
-  const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
-  const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
-  check_rows(dz, q.gates * q.D, "dz");
-  Tensor dwhh = torch::stable::empty_like(whh);
-  THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_weights_backward on cpu", AT_WRAP([&] {
-    run<scalar_t>(q, variant, in.cell,
-        {q.P, q.N, q.K, q.D, q.gates, q.plan.data(), dz.const_data_ptr<scalar_t>(),
-            optional_data<scalar_t>(initial), optional_data<scalar_t>(cont), state.const_data_ptr<scalar_t>(),
-            saved.const_data_ptr<scalar_t>(), {dz.stride(0), dz.stride(1), dz.stride(2)}, q.saved},
-        dwhh.mutable_data_ptr<scalar_t>());
-  }),
-      AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
-  return dwhh;
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(crnn, CPU, m) {
-  m.impl("scan_weights_backward", TORCH_BOX(&scan_weights_backward_cpu));
+void scan_weights(const ScanShape& q, const ScanInputs& in, const Tensor& dz, const Tensor& state,
+    const Tensor& saved, const std::string& variant, Tensor& dwhh) {
+  THO_DISPATCH_V2(state.scalar_type(), "crnn::scan_whole_backward on cpu", AT_WRAP([&] {
+    run<scalar_t>(q, variant, in.cell,
+        {q.P, q.N, q.K, q.D, q.gates, q.plan.data(), dz.const_data_ptr<scalar_t>(),
+            optional_data<scalar_t>(in.initial), optional_data<scalar_t>(in.cont),
+            state.const_data_ptr<scalar_t>(), saved.const_data_ptr<scalar_t>(), strides(dz), q.saved},
+        dwhh.mutable_data_ptr<scalar_t>());
+  }),
+      AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
 }
 
 }  // namespace crnn

@@ -39,6 +39,10 @@ inline int64_t apart(int64_t columns) {
   return ((columns + 15) / 16 | 1) * 16;
 }
 
+inline int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
 // Element strides of a [P, N, K, D] tensor; channels are dense.
 struct Strides {
   int64_t p, n, k;
@@ -64,7 +68,7 @@ struct Call {
   int64_t plane() const { return P * N * K * D; }  // between two states
   int64_t initial_at(int64_t j, int64_t n, int64_t k) const { return ((j * N + n) * K + k) * D; }
   Compute<S> keep(int64_t p, int64_t n) const { return cont ? Compute<S>(cont[p * N + n]) : 1; }
-  int64_t padded(int64_t columns) const { return (columns + width - 1) / width * width; }
+  int64_t padded(int64_t columns) const { return round_up(columns, width); }
 };
 
 // With x, W_ih x is added to z: W_ih's columns stand behind W_hh's in packed, a row of x behind each h.
@@ -89,6 +93,7 @@ struct BackwardCall : Call<S> {
   Strides dzs;
   S* dstart;
   Compute<S>* dparams;
+  const Unit* end;  // of the call's units: before it, a unit asks for what the next begins with
 };
 
 // d W_hh: the sum over steps and samples of dz (outer product) what W_hh multiplied there.
@@ -115,22 +120,44 @@ struct WeightsShare {
   T* out;
 };
 
+// Cache lines that rows of so many values take, at the most; and of all rows of a chain's step.
+inline int64_t lines(int64_t values) {
+  return values / 8 + 1;
+}
+template <typename Cell>
+int64_t forward_lines(int64_t D, int64_t C) {
+  return lines(C ? C : Cell::kGates * D) + lines(D) + lines(Cell::kSaved * D);
+}
+template <typename Cell>
+int64_t backward_lines(int64_t D) {
+  return 3 * lines(D) + lines(Cell::kGates * D) + lines(Cell::kSaved * D);
+}
+constexpr int64_t kPointer = 2;  // values, at the most, in the place of a pointer
+
 // Values of T that a unit needs beside its tensors, at the most.
 template <typename Cell>
 int64_t forward_scratch(int64_t D, int64_t C, int64_t width) {
   const int64_t first = Cell::kFirstGates * D, rest = (Cell::kGates - Cell::kFirstGates) * D;
   const int64_t chain =
       (Cell::kStates + 1) * apart(D + C) + Cell::kSaved * D + apart(first + width) + apart(rest + width);
-  return kTile * chain + D * (Cell::kStates + Cell::kSaved);
+  return kTile * (chain + kPointer * forward_lines<Cell>(D, C)) + D * (Cell::kStates + Cell::kSaved);
 }
-template <typename Cell>
-int64_t backward_scratch(int64_t D, int64_t width) {
-  return kTile * (Cell::kStates * D + 2 * apart(Cell::kGates * D) + apart(D + width));
-}
-
 inline int64_t weights_scratch(int64_t rows, int64_t columns, int64_t height, int64_t width) {
   const int64_t panels = (columns + width - 1) / width;
-  return kBlock * apart(rows + height) + panels * (kBlock * width + kPanelGap);
+  return kBlock * (apart(rows + height) + kPointer * (lines(rows) + lines(columns))) +
+         panels * (kBlock * width + kPanelGap);
+}
+template <typename Cell>
+int64_t chains_scratch(int64_t D, int64_t width) {
+  return kTile * (apart(Cell::kStates * D) + 2 * apart(Cell::kGates * D) + apart(D + width) +
+                     2 * kPointer * backward_lines<Cell>(D));
+}
+// With sums: d W_hh's of each phase beside the chains.
+template <typename Cell>
+int64_t backward_scratch(int64_t D, int64_t height, int64_t width, bool sums) {
+  const int64_t first = Cell::kFirstGates * D, rest = (Cell::kGates - Cell::kFirstGates) * D;
+  return chains_scratch<Cell>(D, width) +
+         (sums ? weights_scratch(first, D, height, width) + weights_scratch(rest, D, height, width) : 0);
 }
 
 // The tiles of one instruction set: a function a cell, in the order of Cells.
@@ -139,7 +166,10 @@ struct Tiles {
   const char* name;
   int64_t width, rows;  // columns of a panel, and rows of a product
   void (*forward[Cells::kCount])(const ForwardCall<S>&, const Unit&, Compute<S>* scratch);
-  void (*backward[Cells::kCount])(const BackwardCall<S>&, const Unit&, Compute<S>* scratch);
+  // `count` units of a direction; where sum is not null, their share of d W_hh is added to it: the rows of
+  // each phase's gates, padded to `rows`, of D values, padded to `width`.
+  void (*backward[Cells::kCount])(
+      const BackwardCall<S>&, const Unit*, int64_t count, Compute<S>* sum, Compute<S>* scratch);
   void (*weights)(const WeightsCall<S>&, const WeightsShare<Compute<S>>&, Compute<S>* scratch);
   // Of a matrix [inner, columns] with these strides, as the product reads it: how many values, and which.
   int64_t (*packed_size)(int64_t inner, int64_t columns);

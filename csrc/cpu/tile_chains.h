@@ -58,14 +58,13 @@ struct Tile {
   int64_t offset(int64_t t) const { return dir.position(t) - dir.origin; }
 
   // out [count, padded(columns)] = a [count, inner] (row stride lda) times the packed matrix of the phase.
-  // before, then: as of Product::product.
-  template <typename Before = Nothing, typename Then = Nothing>
+  // lines, then: as of Product::product.
+  template <typename Then = Nothing>
   void product(int phase, int64_t inner, int64_t columns, const T* a, int64_t lda, T* out,
-      Before&& before = {}, Then&& then = {}) const {
+      const Lines& lines = {}, Then&& then = {}) const {
     const int64_t width = c.padded(columns);
     const T* packed = c.packed[phase] + u.k * Product::packed_size(inner, columns);
-    Product::product(
-        u.count, inner, a, lda, packed, width / Product::kWidth, out, apart(width), before, then);
+    Product::product(u.count, inner, a, lda, packed, width / Product::kWidth, lines, out, apart(width), then);
   }
 };
 

@@ -20,6 +20,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   const int64_t inner = D + c.C, lda = apart(inner),
                 wide = u.count * lda;             // of what W_hh multiplies: h, and x behind it
   int64_t moved = 0, coming = 0;                  // the offsets of the current step and of the next
+  const char** const list;                        // of Lines
   T* before;                                      // [states, count, inner]
   T* operand = before + Cell::kStates * wide;     // [count, inner] of phase 1, or the h to come
   T* const kept = operand + wide;                 // [saved, count, D], between the phases
@@ -32,7 +33,10 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     S *state, *saved, *y;
   } first[kTile];
 
-  ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch) : Base(call, unit), before(scratch) {
+  ForwardTile(const ForwardCall<S>& call, const Unit& unit, T* scratch)
+      : Base(call, unit),
+        list((const char**)scratch),
+        before(scratch + kTile * kPointer * forward_lines<Cell>(D, c.C)) {
     for (int64_t b = 0; b < u.count; ++b) {
       const int64_t p = origin[b], n = sample[b], row = c.row(p, n, u.k) * D;
       first[b] = {c.z + p * c.zs.p + n * c.zs.n + u.k * c.zs.k, nullptr, nullptr, nullptr, nullptr};
@@ -52,17 +56,20 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         for (int64_t b = 0; b < u.count; ++b)
           for (int64_t d = 0; d < D; ++d)
             before[j * wide + b * lda + d] = c.initial[c.initial_at(j, sample[b], u.k) + d];
-    for (int64_t column = 0; column < Cell::kGates * D; column += Product::kWidth)
-      ask(0, u.count, column, moved);
+    Lines begun{list};
+    gather(begun, moved);
+    begun.ask();
     for (int64_t t = 0; t < u.segments.steps; ++t) {
       moved = this->offset(t), coming = t + 1 < u.segments.steps ? this->offset(t + 1) : moved;
       if (c.cont) apply_cont();
       if (c.C) take_x();
       const bool any = t > 0 || c.initial || c.C;  // else all that is multiplied is 0
-      if (any)
-        this->product(
-            0, inner, Cell::kFirstGates * D, before, lda, rec[0],
-            [&](int64_t b, int64_t end, int64_t column) { ask(b, end, column, c.C ? coming : moved); },
+      Lines lines{list};
+      gather(lines, coming);
+      if (!any)
+        lines.ask();
+      else
+        this->product(0, inner, Cell::kFirstGates * D, before, lda, rec[0], lines,
             [&](int64_t b, int64_t end, int64_t column) {
               for (; kByPanel && b < end; ++b) finish(b, column, Product::kWidth);
             });
@@ -95,13 +102,12 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     }
   }
 
-  // The rows of chains b .. end - 1 in the step that is `moved` positions on, as wide as a panel.
-  void ask(int64_t b, int64_t end, int64_t column, int64_t moved) const {
-    for (; b < end; ++b) {
-      if (column < c.C) fetch(x(b, moved) + column, Product::kWidth);
-      if (!c.C) fetch(input(b, moved) + column, Product::kWidth);
-      if (column < D) fetch((c.y ? summed(b, moved) : state(b, moved)) + column, Product::kWidth);
-      if (!c.y && column < Cell::kSaved * D) fetch(saved(b, moved) + column, Product::kWidth);
+  // The rows of a step.
+  void gather(Lines& lines, int64_t moved) const {
+    for (int64_t b = 0; b < u.count; ++b) {
+      c.C ? lines.add(x(b, moved), c.C) : lines.add(input(b, moved), Cell::kGates * D);
+      lines.add(c.y ? summed(b, moved) : state(b, moved), D);
+      if (!c.y) lines.add(saved(b, moved), Cell::kSaved * D);
     }
   }
 

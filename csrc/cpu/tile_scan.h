@@ -5,7 +5,6 @@
 
 #include "tile_backward.h"
 #include "tile_forward.h"
-#include "tile_weights.h"
 
 namespace crnn {
 namespace {
@@ -18,11 +17,7 @@ constexpr Tiles<S> tiles_of(const char* name, CellList<Cell...>) {
         const typename Product::Prepared prepared(u.count);
         ForwardTile<Cell, S, Product>(c, u, scratch).run();
       }...},
-      {+[](const BackwardCall<S>& c, const Unit& u, Compute<S>* scratch) {
-        const typename Product::Prepared prepared(u.count);
-        BackwardTile<Cell, S, Product>(c, u, scratch).run();
-      }...},
-      add_share<Product, S>, Product::packed_size, Product::pack};
+      {run_backward<Cell, S, Product>...}, add_share<Product, S>, Product::packed_size, Product::pack};
 }
 
 }  // namespace

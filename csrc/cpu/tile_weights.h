@@ -71,40 +71,70 @@ void pack_row(int64_t columns, int64_t stride, T* packed, At&& at) {
     packed[i] = first + i < columns ? at(first + i) : T(0);
 }
 
-constexpr int64_t kAhead = 4;  // rows that are asked for before they are packed: more may share a cache set
+// A sum of outer products, d W_hh: out [count, padded; D, padded] += dz^T h over the rows that are added,
+// which are packed block by block.
+template <typename Product, typename S>
+struct OuterSum {
+  using T = Compute<S>;
+  static constexpr int64_t kWidth = Product::kWidth, kHeight = Product::kHeight;
+  static constexpr int64_t kPanel = kBlock * kWidth + kPanelGap;
+  const int64_t count, D;
+  const int64_t line = apart(count + kHeight);  // what is read past the last row of W_hh goes nowhere
+  const int64_t panels = (D + kWidth - 1) / kWidth, tiles = (count + kHeight - 1) / kHeight;
+  T *const h, *const dz, *const out;
+  const char** const list = (const char**)(dz + kBlock * line);  // of Lines
+  int64_t rows = 0;                                              // packed, not yet summed
+
+  // Without `out` nothing may be added.
+  OuterSum(int64_t count, int64_t D, T* out, T* scratch)
+      : count(count), D(D), h(scratch), dz(scratch + panels * kPanel), out(out) {
+    for (int64_t i = 0; out && i < kBlock * line; ++i) dz[i] = 0;
+  }
+
+  template <typename Dz>
+  void add(const Dz* dz_row, const S* h_row, T keep, const S* gate) {
+    if (rows == kBlock) sum();
+    T *copy = dz + rows * line, *packed = h + rows * kWidth;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < count; ++j) copy[j] = dz_row[j];
+    if (gate)
+      pack_row<kWidth>(D, kPanel, packed, [&](int64_t d) { return T(h_row[d]) * keep * T(gate[d]); });
+    else if (keep != 1)
+      pack_row<kWidth>(D, kPanel, packed, [&](int64_t d) { return T(h_row[d]) * keep; });
+    else
+      pack_row<kWidth>(D, kPanel, packed, [&](int64_t d) { return T(h_row[d]); });
+    ++rows;
+  }
+
+  // lines: what is asked for meanwhile.
+  __attribute__((noinline)) void sum(const Lines& lines = {}) {
+    Pace pace(lines, panels * tiles * rows);
+    for (int64_t p = 0; p < panels && rows > 0; ++p)
+      for (int64_t t = 0; t < tiles; ++t)
+        Product::add_outer(rows, dz + t * kHeight, line, h + p * kPanel, pace,
+            out + t * kHeight * panels * kWidth + p * kWidth, panels * kWidth);
+    rows = 0;
+  }
+};
 
 template <typename Product, typename S>
 void add_share(const WeightsCall<S>& c, const WeightsShare<Compute<S>>& u, Compute<S>* scratch) {
-  using T = Compute<S>;
-  constexpr int64_t kWidth = Product::kWidth, kHeight = Product::kHeight;
-  constexpr int64_t panel = kBlock * kWidth + kPanelGap;
-  const int64_t line =
-      apart(u.count + kHeight);  // of dz: what is read past the last row of W_hh goes nowhere
-  const int64_t panels = (c.D + kWidth - 1) / kWidth, tiles = (u.count + kHeight - 1) / kHeight;
-  T *const h = scratch, *const dz = scratch + panels * panel;
   if (u.begin == u.end) return;
-  for (int64_t i = 0; i < kBlock * line; ++i) dz[i] = 0;
-  WeightsRow<S> rows[kBlock];
+  OuterSum<Product, S> outer(u.count, c.D, u.out, scratch);
+  WeightsRow<S> blocks[2][kBlock], *rows = blocks[0], *next = blocks[1];
   WeightsRows<S> walk(c, u);
-  while (const int64_t count = walk.next(rows)) {
-    for (int64_t r = 0; r < count; ++r) {
-      const WeightsRow<S> row = rows[r];
-      if (r + kAhead < count) fetch(rows[r + kAhead].dz, u.count), fetch(rows[r + kAhead].h, c.D);
-      T* copy = dz + r * line;
-#pragma GCC ivdep
-      for (int64_t j = 0; j < u.count; ++j) copy[j] = row.dz[j];
-      T* out = h + r * kWidth;
-      if (row.gate)
-        pack_row<kWidth>(c.D, panel, out, [&](int64_t d) { return T(row.h[d]) * row.keep * T(row.gate[d]); });
-      else if (c.cont)
-        pack_row<kWidth>(c.D, panel, out, [&](int64_t d) { return T(row.h[d]) * row.keep; });
-      else
-        pack_row<kWidth>(c.D, panel, out, [&](int64_t d) { return T(row.h[d]); });
-    }
-    for (int64_t p = 0; p < panels; ++p)
-      for (int64_t t = 0; t < tiles; ++t)
-        Product::add_outer(count, dz + t * kHeight, line, h + p * panel,
-            u.out + t * kHeight * panels * kWidth + p * kWidth, panels * kWidth);
+  const auto gather = [&](const WeightsRow<S>* rows, int64_t count) {
+    Lines lines{outer.list};
+    for (int64_t r = 0; r < count; ++r) lines.add(rows[r].dz, u.count), lines.add(rows[r].h, c.D);
+    return lines;
+  };
+  int64_t count = walk.next(rows);
+  for (gather(rows, count).ask(); count > 0;) {
+    for (int64_t r = 0; r < count; ++r) outer.add(rows[r].dz, rows[r].h, rows[r].keep, rows[r].gate);
+    count = walk.next(next);
+    outer.sum(gather(next, count));
+    WeightsRow<S>* const packed = rows;
+    rows = next, next = packed;
   }
 }
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from crnn.ops import backends
-from crnn.testing import ROOT, assert_near
+from crnn.testing import ROOT
 from tests.compiled import COMPILER, library
 from tests.emulated import Emulated
 from tests.emulated import check_scan as check_emulated
@@ -30,9 +30,9 @@ def adapted(folder: Path) -> list[Path]:
     """The sources of scan and inner_product without their choice of instructions, and registered under a key
     of their own; of the tiles those that are tested (emulator/other_tiles.cpp)."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("tile_avx512", "tile_amx", "scan_cpu", "scan_weights_cpu", "inner_product_cpu")
+    tiles, scan = ("tile_avx512", "tile_amx"), ("scan_cpu", "scan_backward_cpu", "scan_weights_cpu")
     made = []
-    for source in [KERNELS / f"{name}.cpp" for name in names]:
+    for source in [KERNELS / f"{name}.cpp" for name in (*tiles, *scan, "inner_product_cpu")]:
         text = source.read_text(encoding="utf-8").replace("(crnn, CPU, m)", "(crnn, HPU, m)")
         text = text.replace("#pragma GCC target", "// #pragma GCC target")
         if source.stem == "tile_avx512":
@@ -70,12 +70,7 @@ def check_scan(emulated):
     """check_scan(case, dtype, variant, tolerance): tests/emulated.py, and the gradient of W_hh."""
 
     def check(case, dtype, variant, tolerance):
-        state, saved, dz, *_ = check_emulated(emulated, case, dtype, variant, tolerance)
-        inputs, flat = case.inputs(dtype), [int(v) for d in case.plan for v in d]
-        rest = [inputs[k] for k in ("w_hh", "cell_params", "initial", "cont")]
-        tensors = [dz, *rest, state, saved.view(dtype)]
-        got = emulated.scan_weights_backward(*tensors, flat, case.cell, variant)
-        exact = [None if t is None else t.double() for t in tensors]
-        assert_near(got, torch.ops.crnn.scan_weights_backward(*exact, flat, case.cell), tolerance, "dw_hh")
+        check_emulated(emulated, case, dtype, variant, tolerance)
+        check_emulated(emulated, case, dtype, variant, tolerance, backward="scan_whole_backward")
 
     return check

@@ -57,8 +57,22 @@ def test_shapes_that_do_not_divide_the_tiles(variant, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("cell", reference.CELLS)
-def test_every_cell(variant, cell, dtype):
-    check(ScanCase(cell, "carry_value", ("left", "down"), 7, 2, 3, 19, True, True), dtype, variant)
+@pytest.mark.parametrize("D", [19, 130])  # d W_hh beside the other gradients, and by a pass of its own
+def test_every_cell(variant, cell, dtype, D):
+    check(ScanCase(cell, "carry_value", ("left", "down"), 7, 2, 3, D, True, True), dtype, variant)
+
+
+@pytest.mark.parametrize("D", [19, 130])
+@pytest.mark.parametrize("cell", ["ln_relu", "gru"])
+def test_with_the_gradient_of_w_hh_the_others_have_the_same_bits(variant, cell, D):
+    case = ScanCase(cell, "reset", FOUR, 50, 3, 4, D, True, True)
+    i, flat = case.inputs(torch.float32), [int(v) for d in case.plan for v in d]
+    rest = [i[name] for name in ("w_hh", "cell_params", "initial", "cont")]
+    state, saved = torch.ops.crnn.scan(i["z"], *rest, flat, cell, variant)
+    args = (torch.randn_like(state), *rest, state, saved, flat, cell, variant)
+    *whole, _ = torch.ops.crnn.scan_whole_backward(*args)
+    for got, want in zip(whole, torch.ops.crnn.scan_backward(*args), strict=True):
+        assert torch.equal(got, want)
 
 
 @pytest.mark.parametrize("cell", reference.CELLS)

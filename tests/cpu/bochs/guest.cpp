@@ -141,25 +141,22 @@ struct Scan {
     const int64_t starts = q.H * q.W;  // at least the segments of a direction
     std::vector<S> dstart(starts * Cell::kStates * q.N * kK * D);
     std::vector<T> dparams(kK * starts * q.N * Cell::kParams * D);
-    std::vector<T> scratch(backward_scratch<Cell>(D, tiles.width));
+    std::vector<T> scratch(backward_scratch<Cell>(D, tiles.rows, tiles.width, false));
     const BackwardCall<S> c{call(tiles, false), state.data(), saved.data(), dstate.data(),
         {q.N * kK * D, kK * D, D}, rows * D, dz.data(), {kK * kG * D, P * kK * kG * D, kG * D}, dstart.data(),
-        dparams.data()};
+        dparams.data(), nullptr};
     units([](const Direction& d) { return d.gradient_segments(); },
-        [&](const Unit& u) { tiles.backward[Cells::index(Cell::kName)](c, u, scratch.data()); });
+        [&](const Unit& u) { tiles.backward[Cells::index(Cell::kName)](c, &u, 1, nullptr, scratch.data()); });
   }
 
   // d W_hh of each direction and phase as one share.
   void weights(const Tiles<S>& tiles) {
     const WeightsCall<S> c{P, q.N, kK, D, kG, plan, dz.data(), initial.data(), nullptr, state.data(),
         saved.data(), {kK * kG * D, P * kK * kG * D, kG * D}, Cell::kSaved};
-    const auto up = [](int64_t value, int64_t multiple) {
-      return (value + multiple - 1) / multiple * multiple;
-    };
-    const int64_t width = up(D, tiles.width);
+    const int64_t width = round_up(D, tiles.width);
     for (int64_t k = 0; k < kK; ++k)
       for (int64_t first : {int64_t(0), kFirst * D}) {
-        const int64_t count = (first ? kG * D : kFirst * D) - first, padded = up(count, tiles.rows);
+        const int64_t count = (first ? kG * D : kFirst * D) - first, padded = round_up(count, tiles.rows);
         if (count == 0) continue;
         std::vector<T> out(padded * width), scratch(weights_scratch(padded, D, tiles.rows, tiles.width));
         tiles.weights(
