@@ -3,7 +3,7 @@
 //   work     as forward (scan_cpu.cpp); of a W_hh so small that its gradient stays in the second cache beside
 //            all else, a unit's share is summed while its dz and h are in cache, else by a pass of its own
 //   order    sums over chains go by units, or groups of them, that do not depend on the number of threads
-//   cost     twice forward's multiply-adds; dstate, h and dz touched once, h and dz once more by the pass
+//   cost     twice forward's multiply-adds; dstate, h and dz touched once, h and dz again by a pass apart
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -25,15 +25,15 @@ using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
 constexpr int64_t kInside = 1 << 14;  // values of a direction's W_hh, at most, whose gradient is not apart
-constexpr int64_t kGroups = 16;       // sums of it, at least, where there are as many units,
-constexpr int64_t kGroupSteps = 1 << 11;  // and otherwise (step, sample) of one
+// That gradient is the sum of some: kGroups of all directions, or more of so many (step, sample) each; but no
+// more than there are units.
+constexpr int64_t kGroups = 16, kGroupSteps = 1 << 11;
 
-// Units first .. end - 1, of one direction, which share a sum.
+// Units first .. end - 1, of one direction, which share a sum of d W_hh; without sums each unit is alone.
 struct Group {
   int64_t first, end;
 };
 
-// As many of each direction.
 std::vector<Group> groups(const ScanShape& q, const std::vector<Unit>& work, bool sums) {
   std::vector<Group> list;
   for (int64_t first = 0, end; first < int64_t(work.size()); first = end) {

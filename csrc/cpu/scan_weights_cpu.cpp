@@ -23,7 +23,7 @@ using torch::headeronly::ScalarType;
 
 constexpr int64_t kTileRows = 264;    // of W_hh, at most: a multiple of every product's rows
 constexpr int64_t kShareSteps = 512;  // the least (step, sample) of a share
-constexpr int64_t kUnits = 16;        // where W_hh has fewer tiles, each is cut into shares of the steps
+constexpr int64_t kShares = 16;       // where W_hh has fewer tiles, each is cut into shares of the steps
 
 // Rows first .. first + count - 1 of W_hh[k], whose product had h times the saved value `gate`, if not -1.
 struct WeightsTile {
@@ -55,7 +55,7 @@ void run(
   const std::vector<WeightsTile> work = weights_tiles(q, first_gates, reset, tiles.rows);
   const int64_t steps = q.P * q.N, count = work.size();
   const int64_t shares =
-      std::max<int64_t>(1, std::min(steps / kShareSteps, kUnits / std::max<int64_t>(1, count)));
+      std::max<int64_t>(1, std::min(steps / kShareSteps, kShares / std::max<int64_t>(1, count)));
   int64_t rows = 0;  // of the largest tile
   for (const WeightsTile& t : work) rows = std::max(rows, round_up(t.count, tiles.rows));
   const int64_t width = round_up(q.D, tiles.width), size = rows * width;
