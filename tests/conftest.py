@@ -1,5 +1,6 @@
 """What tests share: uninitialised memory that reads as NaN, and a small real training set-up."""
 
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -17,6 +18,12 @@ def nan_in_uninitialised_memory():
     """`empty` gives NaN, in C++ too: a kernel that leaves an output unwritten fails its test."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_compiled_before(tmp_path_factory):
+    """What torch.compile keeps on disk holds the ops of a gradient, but is not looked up by them."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(autouse=True, scope="session")
