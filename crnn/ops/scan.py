@@ -75,6 +75,8 @@ def dense(rows: Tensor) -> Tensor:
     """`rows` [..., K, D] with dense channels; directions that share one tensor (stride 0) still do."""
     if rows.stride(-1) == 1 or rows.shape[-1] <= 1:
         return rows
+    if rows.numel() == 0:  # contiguous() would leave its strides
+        return rows.new_empty(rows.shape)
     if rows.stride(-2) == 0 and rows.shape[-2] > 1:
         return rows.narrow(-2, 0, 1).contiguous().expand(rows.shape)
     return rows.contiguous()

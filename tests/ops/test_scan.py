@@ -124,6 +124,17 @@ def test_opcheck(cell, options, backend):
     torch.library.opcheck(torch.ops.crnn.scan.default, (*leaves, flat, cell))
 
 
+@pytest.mark.parametrize("D", [8, 200])
+@pytest.mark.parametrize("backend", backends())
+def test_no_sample_has_a_gradient_of_zero(backend, D):
+    """And one that is expanded, as of a sum."""
+    case = ScanCase("relu", "reset", FOUR, 0, 2, 3, D)
+    z, w = (case.inputs(device=device_of(backend))[name].requires_grad_() for name in ("z", "w_hh"))
+    with use_backend(backend):
+        dz, dw = torch.autograd.grad(scan(z, w, case.plan).sum(), (z, w))
+    assert dz.shape == z.shape and dw.shape == w.shape and not dw.any()
+
+
 @pytest.mark.parametrize("order", ["positions", "samples", "expanded"])
 @pytest.mark.parametrize("backend", COMPILED)
 def test_the_gradient_of_z_lies_as_that_of_the_states(backend, order):
