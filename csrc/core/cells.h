@@ -1,8 +1,8 @@
 // Recurrent cells: the pointwise half of one step, shared by every compiled backend.
 //
-// A cell sees one channel of one sequence at one step. A step has kPhases matrix products. Phase 0 multiplies
-// the first kFirstGates gates' rows of W_hh with h; where there is a phase 1, `operand` then makes, from
-// phase 0's gates, the vector that the other gates' rows are multiplied with. `forward` gives the new states
+// A cell sees one channel of one sequence at one step. A step has a matrix product or two. Phase 0 multiplies
+// the first kFirstGates gates' rows of W_hh with h; where there are more gates, `operand` then makes, from
+// phase 0's, the vector that their rows are multiplied with in phase 1. `forward` gives the new states
 // and `saved`: all that backward needs and cannot cheaply rebuild. `backward` is its reverse; with two
 // phases, `backward_operand` follows it, when d operand is known. d rec[g] == d x[g] in every cell, so there
 // is only dx. A kNormalised cell gets x[0] = (a - mean) / deviation of a = z + W_hh h over the channels and
@@ -37,8 +37,8 @@ struct Backward {
   T* dp;            // [params]
 };
 
-// What most cells are. kPhases = 2 goes with kFirstGates < kGates and kReset, the saved value that multiplies
-// h to the operand. Bit j of kReadsState, kReadsPrev: backward looks at state j after, before the step; a
+// What most cells are. Two phases, kFirstGates < kGates, go with kReset, the saved value that multiplies h to
+// the operand. Bit j of kReadsState, kReadsPrev: backward looks at state j after, before the step; a
 // backend need not bring the others. Bit j of kCarried: dprev[j] may differ from zero. kMasked: of the states
 // after the step it asks only whether state 0 is above 0; a backend may keep that bit and hand 1 or 0.
 // kGatesApart: `forward` is saved[g] = gate(g, x[g] + rec[g]) for all gates, then `finish`; a backend may do
