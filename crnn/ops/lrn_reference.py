@@ -6,9 +6,9 @@ from torch import Tensor
 
 def window_sum(x: Tensor, size: int, axis: int) -> Tensor:
     """The sum of the `size` values around each along `axis`, zeros beyond the ends."""
-    pads = [0, 0] * (x.dim() - 1 - axis) + [size // 2, size // 2]
-    padded = F.pad(x, pads)
-    return sum(padded.narrow(axis, i, x.shape[axis]) for i in range(size))
+    half = min(size // 2, max(x.shape[axis] - 1, 0))
+    padded = F.pad(x, [0, 0] * (x.dim() - 1 - axis) + [half, half])
+    return sum(padded.narrow(axis, i, x.shape[axis]) for i in range(2 * half + 1))
 
 
 def lrn(x: Tensor, size: int, alpha: float, beta: float, k: float, within: bool) -> Tensor:

@@ -5,6 +5,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+
 #include "lrn_power.h"
 
 namespace crnn {
@@ -18,7 +20,7 @@ struct LrnInputs {
   bool within;
 
   // What multiplies the sum of squares of a window.
-  double share() const { return alpha / double(within ? size * size : size); }
+  double share() const { return alpha / (within ? double(size) * double(size) : double(size)); }
   bool three_quarters() const { return beta == 0.75; }
 };
 
@@ -26,6 +28,12 @@ struct LrnShape {
   int64_t N, C, H, W;
   bool channels_last;  // memory is [N, H, W, C]; else [N, C, H, W]
 };
+
+// The length of the window that finds values: beyond it lie zeros alone.
+inline int64_t reach(const LrnShape& q, const LrnInputs& in) {
+  const int64_t extent = in.within ? std::max(q.H, q.W) : q.C;
+  return std::min(in.size, std::max<int64_t>(1, 2 * extent - 1));
+}
 
 inline bool is_channels_last(const Tensor& t) {
   int64_t stride = 1;

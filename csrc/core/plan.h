@@ -36,6 +36,15 @@ struct Direction {
   CRNN_HD int64_t position(int64_t s) const {
     return origin + (s / length) * line_stride + (s % length) * step_stride;
   }
+  // Whether no position is visited twice, where all lie on the map: neighbours in a line or across lines, and
+  // steps as long as what lies between.
+  bool visits_all() const {
+    const auto is = [](int64_t count, int64_t stride, int64_t wanted) {
+      return count == 1 || stride == wanted || stride == -wanted;
+    };
+    return (is(length, step_stride, 1) && is(lines, line_stride, length)) ||
+           (is(lines, line_stride, 1) && is(length, step_stride, lines));
+  }
   // Segments that no value enters: they start from `initial`. Forward works on them in parallel.
   CRNN_HD Segments value_segments() const {
     return line_break == LineBreak::kReset ? Segments{lines, length} : Segments{1, steps()};

@@ -30,9 +30,9 @@ inline ScanShape check_spatial_scan(const SpatialInputs& spatial, const ScanInpu
       " dimensions");
   const ScanShape s = check_scan(x, x.size(0), x.size(1), in.whh.size(0), in);
   const auto check = [&](const Tensor& t, const char* name, bool fits) {
-    STD_TORCH_CHECK(fits && t.is_contiguous() && t.scalar_type() == x.scalar_type(),
-        "crnn::spatial_scan: ", name, " must be contiguous, of x's dtype, and for ", s.K,
-        " directions of cell '", in.cell, "' of ", s.D, " channels or one shared by them");
+    STD_TORCH_CHECK(fits && t.is_contiguous() && goes_with(t, x), "crnn::spatial_scan: ", name,
+        " must be contiguous, of x's dtype and device, and for ", s.K, " directions of cell '", in.cell,
+        "' of ", s.D, " channels or one shared by them");
   };
   const auto directions = [&](const Tensor& t) { return t.size(0) == 1 || t.size(0) == s.K; };
   check(*w_ih, "w_ih [K or 1, gates*D, C]",

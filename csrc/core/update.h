@@ -36,6 +36,7 @@ inline bool is_dense(const Tensor& t) {
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return t.stride(a) < t.stride(b); });
   int64_t stride = 1;
+  if (t.numel() == 0) return true;
   for (int64_t i : order) {
     if (t.size(i) == 1) continue;
     if (t.stride(i) != stride) return false;
@@ -47,7 +48,7 @@ inline bool is_dense(const Tensor& t) {
 inline bool lie_alike(const Tensor& a, const Tensor& b) {
   bool alike = a.dim() == b.dim() && a.scalar_type() == b.scalar_type() && a.device() == b.device();
   for (int64_t i = 0; alike && i < a.dim(); ++i)
-    alike = a.size(i) == b.size(i) && (a.size(i) == 1 || a.stride(i) == b.stride(i));
+    alike = a.size(i) == b.size(i) && (a.size(i) == 1 || a.numel() == 0 || a.stride(i) == b.stride(i));
   return alike;
 }
 

@@ -1,9 +1,9 @@
 // The products of few_rows.h. Included by each pass_<name>.cpp after it has chosen the instruction set;
 // includes nothing of the standard library (tile_scan.h says why).
 //
-//   forward  y[n, o] = sum over k of x[n, k] W[o, k]     dot products of 4 rows of W with 3 of x, lane by
-//   lane dx       dx[n, k] = sum over o of dy[n, o] W[o, k]   rows of W, packed, added to a panel of columns
-//   dW       dW[o, k] = sum over n of dy[n, o] x[n, k]   6 rows of dW at a time
+//   forward  y[n, o] = sum over k of x[n, k] W[o, k]: dot products of 4 rows of W with 3 of x, by lanes
+//   dx       dx[n, k] = sum over o of dy[n, o] W[o, k]: rows of W, packed, added to a panel of columns
+//   dW       dW[o, k] = sum over n of dy[n, o] x[n, k]: 6 rows of dW at a time
 //   order    a sum's order depends on K, or on O or N, alone: equal bits for any number of threads and rows
 #pragma once
 

@@ -34,7 +34,8 @@ int64_t share_of(int64_t count, int64_t weight, int64_t least) {
 template <typename S>
 LrnCall<S> make_call(const LrnShape& q, const LrnInputs& in) {
   LrnCall<S> c{};
-  c.size = in.size, c.share = Compute<S>(in.share()), c.beta = Compute<S>(in.beta), c.k = Compute<S>(in.k);
+  c.size = reach(q, in), c.share = Compute<S>(in.share()), c.beta = Compute<S>(in.beta),
+  c.k = Compute<S>(in.k);
   c.three_quarters = in.three_quarters();
   if (in.within) {
     c.down = c.along = true, c.rows = q.H, c.columns = q.W;

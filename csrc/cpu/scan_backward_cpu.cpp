@@ -95,7 +95,8 @@ void run(const ScanShape& q, const ScanInputs& in, const std::string& variant, B
 // dz, dcell_params, dinitial, and with `weights` d W_hh, else an empty tensor.
 std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(const Tensor& dstate, const ScanInputs& in,
     const Tensor& state, const Tensor& saved, const std::string& variant, bool weights) {
-  const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
+  const ScanShape q =
+      check_scan_backward(dstate, state, saved, in, [](const ScanShape& s) { return s.saved * s.D; });
   check_rows(dstate, q.D, "dstate");
   int64_t starts = 0;  // segments of the direction that has most
   for (const Direction& d : q.plan) starts = std::max(starts, in.initial ? d.gradient_segments().count : 0);

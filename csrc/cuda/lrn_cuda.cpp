@@ -18,7 +18,8 @@ LrnCall call_of(const LrnShape& q, const LrnInputs& in, const Tensor& x, const T
   c.dtype = dtype_of(x, "crnn::lrn");
   c.x = x.const_data_ptr(), c.out = out.mutable_data_ptr();
   c.N = q.N, c.C = q.C, c.H = q.H, c.W = q.W, c.channels_last = q.channels_last, c.within = in.within;
-  c.size = in.size, c.share = in.share(), c.beta = in.beta, c.k = in.k;
+  c.size = std::max(reach(q, in), std::min<int64_t>(in.size, 5));  // the kernels of 3 and 5 take any map
+  c.share = in.share(), c.beta = in.beta, c.k = in.k;
   c.aligned = aligned(x) && aligned(out);
   return c;
 }

@@ -56,12 +56,21 @@ void each_launch(Call& call, const std::vector<Direction>& plan, Start&& start) 
   }
 }
 
+inline bool masked(const std::string& cell) {
+  bool found = false;
+  Cells::visit(cell, [&](auto c) { found = c.kMasked; });
+  return found;
+}
+
+// What `new_saved` holds of a position, sample and direction.
+inline int64_t kept_values(const ScanShape& q, const std::string& cell, Dtype dtype) {
+  return masked(cell) ? mask_bytes(q.D) / bytes_of(dtype) : q.saved * q.D;
+}
+
 // [P, N, K, saved, D]; of a masked cell [P, N, K, 1, .], the bits in elements of z's dtype.
 inline Tensor new_saved(const Tensor& z, const ScanShape& q, const std::string& cell, Dtype dtype) {
-  bool masked = false;
-  Cells::visit(cell, [&](auto c) { masked = c.kMasked; });
-  const std::vector<int64_t> mask{q.P, q.N, q.K, 1, mask_bytes(q.D) / bytes_of(dtype)};
-  if (!masked) return torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  if (!masked(cell)) return torch::stable::new_empty(z, {q.P, q.N, q.K, q.saved, q.D});
+  const std::vector<int64_t> mask{q.P, q.N, q.K, 1, kept_values(q, cell, dtype)};
   return q.D % 128 ? torch::stable::new_zeros(z, mask)
                    : torch::stable::new_empty(z, mask);  // padded: no bits
 }

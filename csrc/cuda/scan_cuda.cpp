@@ -62,7 +62,8 @@ std::tuple<Tensor, Tensor, Tensor> scan_backward_cuda(const Tensor& dstate, cons
     const OptionalTensor& cell_params, const OptionalTensor& initial, const OptionalTensor& cont,
     const Tensor& state, const Tensor& saved, std::vector<int64_t> plan, Text cell, Text variant) {
   const ScanInputs in{whh, cell_params, initial, cont, std::move(plan), std::move(cell)};
-  const ScanShape q = check_scan(torch::stable::select(state, 0, 0), in);
+  const ScanShape q = check_scan_backward(dstate, state, saved, in,
+      [&](const ScanShape& s) { return kept_values(s, in.cell, dtype_of(state, "crnn::scan")); });
   check_rows(dstate, q.D, "dstate");
   const OnDevice on(state);
   const ScanProblem p = problem(q, in, dstate, exact(variant), true);

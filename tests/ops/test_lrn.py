@@ -155,3 +155,14 @@ def test_the_compiled_op_checks_for_itself():
         torch.ops.crnn.lrn_backward(x.contiguous(memory_format=torch.channels_last), x, *numbers)
     with pytest.raises(RuntimeError, match="unknown variant 'fast' on cpu; known: avx512, avx2, portable"):
         lrn(x, variant="fast")
+
+
+@pytest.mark.parametrize("backend", backends())
+@pytest.mark.parametrize("within", [False, True])
+def test_a_window_far_wider_than_the_map(backend, within):
+    """Its values are summed, what lies beyond counts in the mean alone."""
+    size, x = 2**40 + 1, torch.randn(2, 3, 4, 5, dtype=torch.float64, device=device_of(backend))
+    total = x.square().sum((2, 3) if within else 1, keepdim=True)
+    with use_backend(backend):
+        got = lrn(x, size, float(size) ** (2 if within else 1), within=within)
+    assert_near(got, x * (1 + total) ** -0.75, 1e-14)
