@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from crnn.ops.plan import CASCADES
 
+from .scale_rnn import ScaleRNN
 from .spatial_rnn import SpatialRNN
 
 _RELUS = (F.relu, torch.relu, "relu", "relu_", torch.relu_)
@@ -52,7 +53,7 @@ class InsertedRNN(nn.Module):
 
 
 def insert_rnn(model: nn.Module, layers: Mapping[str, str]) -> nn.Module:
-    """`model` with an `InsertedRNN` after each of `layers`; its outputs stay the same to the bit.
+    """`model` with an `InsertedRNN` after each of `layers`; its outputs, where finite, keep their bits.
 
     The model is changed in place: the layer "a.b" becomes nn.Sequential(layer, InsertedRNN), with parameters
     "a.b.0..." and "a.b.1...". Whether a relu alone reads a layer is found by torch.fx; in a model that it
@@ -94,10 +95,18 @@ def _channels(module: nn.Module, name: str) -> int:
     )
 
 
+class _Tracer(fx.Tracer):
+    """Goes into no module of ours: what these do depends on their map's shape."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        ours = (InsertedRNN, SpatialRNN, ScaleRNN)
+        return isinstance(module, ours) or super().is_leaf_module(module, name)
+
+
 def _graph(model: nn.Module) -> fx.Graph | None:
     """The calls that the model makes; None where they depend on its input."""
     try:
-        return fx.symbolic_trace(model).graph
+        return _Tracer().trace(model)
     except Exception:  # whatever the model's own code raises when it meets a proxy in place of a tensor
         return None
 

@@ -70,7 +70,7 @@ _forced: str | None = (
 
 @contextmanager
 def use_backend(name: str):
-    """Runs every crnn op of the block on `name`.
+    """Runs every crnn op of the block on `name`, in all threads: blocks of several threads must not overlap.
 
     Raises:
         ValueError: the backend is unknown or not usable here.

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import backend
+from .transforms import forward_ad
 
 #: With more of them, or one, torch's own product is as fast. Its own for AVX512 gain from 16 rows on.
 FEW_ROWS = 15 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 64
@@ -29,7 +30,7 @@ def inner_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, variant
     Raises:
         RuntimeError: shapes or dtypes that do not fit together, or an unknown variant.
     """
-    if not variant and not _pays(x, weight):
+    if not variant and not _pays(x, weight, bias):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     y = torch.ops.crnn.inner_product(rows, weight.contiguous(), variant)
@@ -37,9 +38,10 @@ def inner_product(x: Tensor, weight: Tensor, bias: Tensor | None = None, variant
     return y if bias is None else y + bias
 
 
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def _pays(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         weight.dim() == 2
+        and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == x.dtype))
         and weight.numel() >= LARGE
         and x.shape[-1] < x.numel() <= FEW_ROWS * weight.shape[1]
         and x.device.type == "cpu"
@@ -47,6 +49,7 @@ def _pays(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
+        and not forward_ad()
         and backend.choose(x) == "cpu"
     )
 

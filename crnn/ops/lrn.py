@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from . import backend, lrn_reference
+from .transforms import differentiable_once, forward_ad, in_channels_last
 
 
 def lrn(
@@ -17,8 +18,8 @@ def lrn(
 ) -> Tensor:
     """x (k + alpha mean x^2)^-beta, the mean over a window around each value; zeros beyond the edges count.
 
-    Differentiable once in x. Backward computes the means again: nothing but x is kept. Caffe:
-    src/caffe/layers/lrn_layer.cpp (its WITHIN_CHANNEL has k = 1).
+    Differentiable once in x; more often in `use_backend("reference")`. Backward computes the means again:
+    nothing but x is kept. Caffe: src/caffe/layers/lrn_layer.cpp (its WITHIN_CHANNEL has k = 1).
 
     Args:
         x: [N, C, H, W], read in place where contiguous or in channels_last order.
@@ -39,12 +40,16 @@ def lrn(
         raise ValueError(f"lrn: size must be odd, got {size}")
     if backend.choose(x) == "reference":
         return lrn_reference.lrn(x, size, alpha, beta, k, within)
-    op = _Lrn.apply if torch._C._are_functorch_transforms_active() else torch.ops.crnn.lrn
-    return op(_dense(x), size, alpha, beta, k, within, variant)
+    return _run(_dense(x), size, alpha, beta, k, within, variant)
+
+
+def _run(*args) -> Tensor:
+    func = torch._C._are_functorch_transforms_active() or forward_ad()
+    return _Lrn.apply(*args) if func else torch.ops.crnn.lrn(*args)
 
 
 def _order(x: Tensor) -> torch.memory_format:
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    last = in_channels_last(x) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
 
 
@@ -68,7 +73,7 @@ def _setup_context(ctx, inputs, output):
 def _backward(ctx, dy):
     (x,) = ctx.saved_tensors
     dy = dy.contiguous(memory_format=_order(x))
-    return torch.ops.crnn.lrn_backward(dy, x, *ctx.rest), *[None] * 6
+    return _once(dy, x, *ctx.rest), *[None] * 6
 
 
 def _batched(run, tensors, dims, rest):
@@ -82,11 +87,11 @@ def _batched(run, tensors, dims, rest):
 
 
 def _vmap(info, in_dims, x, *rest):
-    return _batched(torch.ops.crnn.lrn, [x], in_dims[:1], rest)
+    return _batched(_run, [x], in_dims[:1], rest)
 
 
 def _vmap_backward(info, in_dims, dy, x, *rest):
-    return _batched(torch.ops.crnn.lrn_backward, [dy, x], in_dims[:2], rest)
+    return _batched(_once, [dy, x], in_dims[:2], rest)
 
 
 class _Lrn(torch.autograd.Function):
@@ -108,3 +113,4 @@ if "cpu" in backend.backends():  # the schema comes with the extension
     torch.library.register_autograd("crnn::lrn", _backward, setup_context=_setup_context)
     torch.library.register_vmap("crnn::lrn", _vmap)
     torch.library.register_vmap("crnn::lrn_backward", _vmap_backward)
+    _once = differentiable_once("lrn_backward", _vmap_backward)

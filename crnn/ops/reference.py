@@ -100,9 +100,14 @@ def scan(
     cont: Tensor | None = None,
 ) -> Tensor:
     """All states of every position, [S, P, N, K, D]. Arguments as `crnn.ops.scan`."""
-    step, gates, states = CELLS[cell][:3]
-    P, N, _, _ = z.shape
+    step, gates, states, own = CELLS[cell][:4]
+    P, N, K, _ = z.shape
     D = w_hh.shape[2]
+    if (cell_params is not None) != (own > 0):
+        wanted = "[K, that, D]" if own else "None"
+        raise RuntimeError(f"cell {cell!r} has {own} parameters of its own: cell_params must be {wanted}")
+    if initial is not None and list(initial.shape) != [states, N, K, D]:
+        raise RuntimeError(f"initial must be {[states, N, K, D]}, got {list(initial.shape)}")
     per_direction = []
     for k, (d, inputs) in enumerate(zip(plan, z.unbind(2), strict=True)):
         inputs = inputs.unbind(0)  # P times [N, G*D]; one unbind: its backward is one stack

@@ -1,6 +1,7 @@
 """The scan op: h_s = cell(z_s, W_hh h_{s-1}) along the directions of a plan."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -8,7 +9,15 @@ from torch import Tensor
 from . import backend, reference
 from .plan import Direction, LineBreak, flat
 from .recurrent_gradient import recurrent_gradient
-from .transforms import autocast_args, batching_rule, register_autocast
+from .transforms import (
+    autocast_args,
+    autocasts,
+    batching_rule,
+    check_devices,
+    differentiable_once,
+    forward_ad,
+    register_autocast,
+)
 
 
 def scan(
@@ -23,7 +32,8 @@ def scan(
 ) -> Tensor:
     """Hidden states of a recurrence whose input projection is already done.
 
-    Differentiable in z, w_hh, cell_params and initial; what the gradient crosses is the plan's `line_break`.
+    Differentiable in z, w_hh, cell_params and initial, once; more often in `use_backend("reference")`. What
+    the gradient crosses is the plan's `line_break`.
 
     Args:
         z: [P, N, K, G*D] input pre-activations W_ih x + b; P positions, N batch, K directions, G gates. Any
@@ -55,7 +65,8 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
         raise ValueError(f"unknown cell {cell!r}; known: {', '.join(reference.CELLS)}")
     if backend.choose(z) == "reference":
         tensors = autocast_args(z.device.type, (z, w_hh, cell_params, initial, cont))
-        with torch.autocast(z.device.type, enabled=False):
+        off = torch.autocast(z.device.type, enabled=False) if autocasts(z.device.type) else nullcontext()
+        with off:
             return reference.scan(*tensors[:2], plan, cell, *tensors[2:])
     optional = [None if t is None else t.contiguous() for t in (cell_params, initial, cont)]
     args = (dense(z), w_hh.contiguous(), *optional, flat(plan), cell, variant)
@@ -65,10 +76,10 @@ def scan_states(z, w_hh, plan, cell="relu", cell_params=None, initial=None, cont
 def _kernel(device: str):
     """The op, with the gradient that costs least where it is called."""
     if torch._C._are_functorch_transforms_active():
-        return _Scan.apply
+        return lambda *args: _Scan.apply(*autocast_args(device, args))
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
         return torch.ops.crnn.scan.default
-    return _Eager.apply if torch.is_grad_enabled() else _states
+    return _Eager.apply if torch.is_grad_enabled() or forward_ad() else _states
 
 
 def dense(rows: Tensor) -> Tensor:
@@ -87,6 +98,7 @@ def directions_of(flat: list[int]) -> list[Direction]:
 
 
 def fake_scan(z, whh, cell_params, initial, cont, plan, cell, variant=""):
+    check_devices("scan", z, whh, cell_params, initial, cont)
     (P, N, K, _), D, c = z.shape, whh.shape[2], reference.CELLS[cell]
     kept = (c.saved, D)
     if c.masked and z.device.type == "cuda":  # csrc/cuda/scan_call.h, mask_bytes
@@ -131,26 +143,26 @@ def gradients(weights: bool, dstate, whh, cell_params, initial, cont, state, sav
     """dz, dcell_params, dinitial, and d W_hh [K, G*D, D] or, without `weights`, None."""
     args = (dstate, whh, cell_params, initial, cont, state, saved, plan, cell, variant)
     if not weights:
-        return *torch.ops.crnn.scan_backward.default(*args), None
+        return *_once(*args), None
     if dstate.device.type == "cpu":
-        return torch.ops.crnn.scan_whole_backward.default(*args)
-    dz, *rest = torch.ops.crnn.scan_backward.default(*args)
+        return _whole_once(*args)
+    dz, *rest = _once(*args)
     reset = reference.CELLS[cell].reset
     return dz, *rest, recurrent_gradient(dz, initial, cont, state, saved, directions_of(plan), reset)
 
 
 # Where each tensor holds N and K, for vmap. The second table: dstate, whh, ... -> dz, dcell_params, dinitial.
 _SHARED = [(None, 0), (None, 0), (1, 2), (1, None)]  # whh, cell_params, initial, cont
-_vmap = batching_rule("scan", [(1, 2), *_SHARED], [(2, 3), (1, 2)], weights=(1, 2))
+_vmap = batching_rule(lambda *args: _for_func(*args), [(1, 2), *_SHARED], [(2, 3), (1, 2)], weights=(1, 2))
 _vmap_backward = batching_rule(
-    "scan_backward",
+    lambda *args: _once(*args),
     [(2, 3), *_SHARED, (2, 3), (1, 2)],
     [(1, 2), (None, 0), (1, 2)],
     weights=(1, 2),
     summed=2,
 )
 _vmap_whole_backward = batching_rule(
-    "scan_whole_backward",
+    lambda *args: _whole_once(*args),
     [(2, 3), *_SHARED, (2, 3), (1, 2)],
     [(1, 2), (None, 0), (1, 2), (None, 0)],
     weights=(1, 2),
@@ -169,6 +181,11 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(*args):
         return torch.ops.crnn.scan.default(*args)
+
+
+def _for_func(*args):
+    func = torch._C._are_functorch_transforms_active()
+    return _Scan.apply(*args) if func else torch.ops.crnn.scan.default(*args)
 
 
 def _states(*args):
@@ -197,4 +214,6 @@ if "cpu" in backend.backends():  # the schema comes with the extension
     torch.library.register_vmap("crnn::scan", _vmap)
     torch.library.register_vmap("crnn::scan_backward", _vmap_backward)
     torch.library.register_vmap("crnn::scan_whole_backward", _vmap_whole_backward)
+    _once = differentiable_once("scan_backward", _vmap_backward)
+    _whole_once = differentiable_once("scan_whole_backward", _vmap_whole_backward)
     register_autocast("scan")

@@ -10,6 +10,7 @@ from . import backend
 from .plan import LineBreak, kept_plan, plan
 from .scan import scan
 from .spatial_scan import sum_and_states
+from .transforms import in_channels_last
 
 COMBINE = ("sum", "mean", "concat")
 #: How the layer is computed: scan and neighbours apart; or in one call the scan and the sum of its
@@ -68,13 +69,11 @@ def spatial_rnn(
     variant = variant or chosen_variant(x, combine, w_ih is not None and not parents)
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
-    H, W = x.shape[2:]
-    make = plan if torch.compiler.is_compiling() else kept_plan
-    steps, in_kernel = make(tuple(directions), H, W, line_break), combine
+    in_kernel = combine
     if variant in ("projection", "fused"):
         if w_ih is None or parents:
             raise ValueError(f"variant {variant!r} projects the map alone: it takes w_ih, and no parents")
-        check_map(x, w_ih.shape[2])
+        check_tensors(x, w_ih, bias, w_hh, gain, parents, w_cs)
         params, bias = cell_params(gain, bias, w_hh)
         z = x.contiguous(memory_format=torch.channels_last).permute(2, 3, 0, 1).flatten(0, 1)
         # [P, N, C], not projected yet
@@ -82,6 +81,9 @@ def spatial_rnn(
     else:
         z, params = spatial_input(x, w_ih, bias, w_hh, gain, parents, w_cs)
         w_ih = bias = None
+    H, W = x.shape[2:]
+    traced = torch.compiler.is_compiling() or not isinstance(H, int) or not isinstance(W, int)
+    steps = (plan if traced else kept_plan)(tuple(directions), H, W, line_break)
     if variant == "scan":
         y = combined(scan(z, w_hh, steps, cell, params), combine, H, W)
     else:
@@ -89,8 +91,7 @@ def spatial_rnn(
             z, w_ih, bias, w_hh, steps, cell, params, in_kernel, states=in_kernel == "concat"
         )
         y = combined(state[0], combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
-    last = x.is_contiguous(memory_format=torch.channels_last)
-    return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    return y.contiguous(memory_format=torch.channels_last if in_channels_last(x) else torch.contiguous_format)
 
 
 def chosen_variant(x: Tensor, combine: str, projects: bool = False) -> str:
@@ -107,9 +108,8 @@ def chosen_variant(x: Tensor, combine: str, projects: bool = False) -> str:
 
 def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[Tensor, Tensor | None]:
     """What `scan` takes: z [P, N, K, G*D] and the cell's own parameters. Arguments as `spatial_rnn`."""
-    K, GD, _ = w_hh.shape
-    for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
-        check_map(map_, GD if w is None else w.shape[2])
+    check_tensors(x, w_ih, bias, w_hh, gain, parents, w_cs)
+    K = w_hh.shape[0]
     params, bias = cell_params(gain, bias, w_hh)
     z = project(x, w_ih, bias)  # [N, P, 1 or K, G*D]
     for parent, w in zip(parents, w_cs, strict=True):
@@ -117,9 +117,18 @@ def spatial_input(x, w_ih, bias, w_hh, gain=None, parents=(), w_cs=()) -> tuple[
     return z.expand(-1, -1, K, -1).transpose(0, 1), params
 
 
-def check_map(x: Tensor, C: int) -> None:
-    if x.dim() != 4 or x.shape[1] != C:
-        raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(x.shape)}")
+def check_tensors(x, w_ih, bias, w_hh, gain, parents, w_cs) -> None:
+    """Raises ValueError where maps and weights do not belong together."""
+    if len(parents) != len(w_cs):
+        raise ValueError(f"SpatialRNN: {len(parents)} parents need as many w_cs, got {len(w_cs)}")
+    for map_, w in zip((x, *parents), (w_ih, *w_cs), strict=True):
+        C = w_hh.shape[1] if w is None else w.shape[2]
+        if map_.dim() != 4 or map_.shape[1] != C:
+            raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(map_.shape)}")
+        if map_.shape[0] != x.shape[0]:
+            raise ValueError(f"SpatialRNN: a parent has {map_.shape[0]} samples, the map {x.shape[0]}")
+    if w_ih is None and bias is not None and gain is None:
+        raise ValueError("SpatialRNN: without w_ih the map is W_ih x + b already; leave bias out")
 
 
 def cell_params(gain, bias, w_hh) -> tuple[Tensor | None, Tensor | None]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from . import backend
 from .plan import Direction, LineBreak, flat
 from .scan import dense, fake_scan, gradients
-from .transforms import register_autocast
+from .transforms import check_devices, forward_ad, register_autocast
 
 
 def spatial_scan(
@@ -32,7 +32,7 @@ def spatial_scan(
 ) -> tuple[Tensor, Tensor]:
     """W_ih x + b, the scan of it, and the sum of its directions. The definition: `spatial_scan_reference`.
 
-    Differentiable in all tensors; of the results, in y, or in the states where combine is "concat".
+    Differentiable in all tensors, once; of the results, in y, or in the states where combine is "concat".
 
     Args:
         x: [P, N, C], any strides over P and N; without w_ih z itself, [P, N, K, G*D], as in `crnn.ops.scan`.
@@ -84,7 +84,7 @@ def _kernel(x: Tensor):
         raise ValueError("crnn::spatial_scan is not for the reference backend; use scan")
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
         return torch.ops.crnn.spatial_scan.default
-    return _Eager.apply if torch.is_grad_enabled() else _below_autograd
+    return _Eager.apply if torch.is_grad_enabled() or forward_ad() else _below_autograd
 
 
 def _below_autograd(*args):
@@ -94,6 +94,7 @@ def _below_autograd(*args):
 
 
 def _fake(x, w_ih, bias, whh, cell_params, plan, cell, combine, variant="", states=True):
+    check_devices("spatial_scan", x, w_ih, bias, whh, cell_params)
     (P, N), K, D = x.shape[:2], whh.shape[0], whh.shape[2]
     y = x.new_empty(0 if combine == "concat" else N, P, D)
     if not states:
@@ -135,20 +136,23 @@ def through_projection(dz: Tensor, x: Tensor, w_ih: Tensor, wants: Sequence[bool
     by_sample = dz.device.type == "cpu" and not dz.is_contiguous()  # as a map in channels_last order lies
     if by_sample:  # the order in which dz is not copied
         dz, x = dz.transpose(0, 1), None if x is None else x.transpose(0, 1)
-    N, C, shared = dz.shape[1], w_ih.shape[2], w_ih.shape[0] == 1
     dx = dw_ih = dbias = None
-    if shared and dz.shape[2] > 1:
+    if w_ih.shape[0] == 1 and dz.shape[2] > 1:
         dz = dz.sum(2, keepdim=True)
-    rows, weights = dz.flatten(2), w_ih.flatten(0, 1)  # [P, N, K*G*D] (or [N, P, K*G*D]), [K*G*D, C]
+    P, N, K, GD = dz.shape  # or N, P
+    C = w_ih.shape[2]
+    # Not flatten, for which is_grads_batched has no rule.
+    rows, weights = dz.reshape(P * N, K * GD), w_ih.reshape(K * GD, C)
     if wants[0] and dz.device.type == "cpu":
-        dx = (rows.flatten(0, 1) @ weights).view(*rows.shape[:2], C)
+        dx = (rows @ weights).view(P, N, C)
         dx = dx.transpose(0, 1) if by_sample else dx
     elif wants[0]:  # with strides: a map in channels_last order comes out, dz is not copied
-        dx = torch.bmm(rows.transpose(0, 1), weights.expand(N, -1, -1)).transpose(0, 1)
+        by_sample_rows = rows.view(P, N, K * GD).transpose(0, 1)
+        dx = torch.bmm(by_sample_rows, weights.expand(N, -1, -1)).transpose(0, 1)
     if wants[1]:
-        dw_ih = (rows.flatten(0, 1).mT @ x.flatten(0, 1)).view(-1, w_ih.shape[1], C)
+        dw_ih = (rows.mT @ x.reshape(P * N, C)).view(K, GD, C)
     if wants[2]:
-        dbias = rows.flatten(0, 1).sum(0).view(dz.shape[2:])
+        dbias = rows.sum(0).view(K, GD)
     return dx, dw_ih, dbias
 
 

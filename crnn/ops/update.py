@@ -58,8 +58,10 @@ def update(
 
 
 def _as(blob: Tensor, grad: Tensor) -> Tensor:
-    """`grad` in the blob's order of memory."""
-    return grad if grad.stride() == blob.stride() else torch.empty_like(blob).copy_(grad)
+    """`grad` in the blob's order of memory; what else does not fit is the op's to refuse."""
+    alike = (grad.shape, grad.dtype, grad.device) == (blob.shape, blob.dtype, blob.device)
+    moved = alike and grad.stride() != blob.stride()
+    return torch.empty_like(blob).copy_(grad) if moved else grad
 
 
 def _fake_update(blobs, grads, history, rule, numbers, rate, decay, l1, scale, variant=""):

@@ -153,6 +153,16 @@ def test_functional_relus_and_other_readers_are_told_apart():
         assert insert_rnn(Model(run), {"conv": "both"}).conv[1].before_relu is wanted
 
 
+def test_layer_by_layer_is_as_all_at_once():
+    def model():
+        return nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 1)), nn.ReLU())
+
+    once = insert_rnn(model(), {"0": "both", "2.0": "both"})
+    twice = insert_rnn(insert_rnn(model(), {"0": "both"}), {"2.0": "both"})
+    for m in (once, twice):
+        assert [r.before_relu for r in m.modules() if isinstance(r, InsertedRNN)] == [True, True]
+
+
 def test_a_model_that_cannot_be_traced():
     model, x = Untraceable(), torch.rand(2, 3, 4, 4)
     want = model(x)

@@ -156,3 +156,11 @@ def test_wrong_arguments():
         inner_product(x, weight, variant="fast")
     with pytest.raises(RuntimeError):
         inner_product(torch.randn(2, K + 1), torch.randn(MATRIX))
+
+
+@needs_extension
+@pytest.mark.parametrize("bias", [torch.zeros(MATRIX[0], dtype=torch.float64), torch.zeros(3, 1, MATRIX[0])])
+def test_a_bias_that_does_not_fit_is_refused_for_any_number_of_rows(bias):
+    for rows in (3, 200):
+        with pytest.raises(RuntimeError):
+            inner_product(torch.randn(rows, K), torch.randn(MATRIX), bias)

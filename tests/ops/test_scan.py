@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from crnn.nn import SpatialRNN
 from crnn.ops import LineBreak, backends, plan, reference, scan, scan_states, use_backend
 from crnn.testing import FOUR, SCAN_TOLERANCE, ScanCase, assert_near, device_of, scan_cases
 
@@ -193,9 +194,16 @@ def test_nan_stays_nan():
         ({"w_hh": torch.zeros(1, 3, 3)}, r"whh must be \[1, 1\*D, D\]|must have 3 channels, got 4"),
         ({"w_hh": torch.zeros(2, 4, 4)}, "whh must be"),
         ({"w_hh": torch.zeros(1, 4, 4, dtype=torch.float64)}, "one dtype"),
+        (
+            {"w_hh": torch.zeros(2, 4, 4), "z": torch.zeros(6, 2, 2, 4)},
+            "plan has 1 directions, the tensors 2",
+        ),
         ({"z": torch.zeros(5, 2, 1, 4)}, "visits 2 lines of 3, but z has 5 positions"),
         ({"z": torch.zeros(6, 2, 4)}, r"z must be \[P, N, K, gates\*D\], got 3 dimensions"),
-        ({"initial": torch.zeros(1, 2, 1, 3)}, r"initial \[states, N, K, D\]"),
+        (
+            {"initial": torch.zeros(1, 2, 1, 3)},
+            r"initial \[states, N, K, D\] of shape \[1, 2, 1, 3\] for 6 positions of 2 samples, 1 directions",
+        ),
         ({"cont": torch.zeros(6, 3)}, r"cont \[P, N\]"),
         ({"cell_params": torch.zeros(1, 1, 4)}, "has 0 parameters of its own: cell_params must be None"),
         (
@@ -224,6 +232,51 @@ def test_a_plan_that_leaves_the_map_is_refused(flat):
         pytest.skip("needs the compiled extension")
     with pytest.raises(RuntimeError, match="steps outside the map"):
         torch.ops.crnn.scan(torch.zeros(6, 2, 1, 4), torch.zeros(1, 4, 4), None, None, None, flat, "relu")
+
+
+@pytest.mark.parametrize("flat", [[0, 2, 0, 2, 1, 0], [0, 2, 1, 2, 1, 0], [0, 2, 3, 2, 0, 0]])
+def test_a_plan_that_visits_a_position_twice_is_refused(flat):
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    with pytest.raises(RuntimeError, match="direction 0 visits positions twice"):
+        torch.ops.crnn.scan(torch.zeros(4, 2, 1, 4), torch.zeros(1, 4, 4), None, None, None, flat, "relu")
+
+
+@pytest.mark.parametrize("name", ["w_hh", "initial", "cont", "cell_params"])
+def test_tensors_on_several_devices_are_refused(name):
+    """A meta tensor would get the fake kernel's result, which nobody computes."""
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    case = ScanCase("ln_relu", "carry", ("right",), 2, 2, 3, 4, with_initial=True, with_cont=True)
+    inputs = case.inputs(torch.float32)
+    inputs[name] = inputs[name].to("meta")
+    with torch.no_grad(), pytest.raises(RuntimeError, match="tensors on cpu and meta"):
+        scan(plan=case.plan, cell=case.cell, **inputs)
+
+
+def test_a_layer_on_the_meta_device():
+    assert SpatialRNN(3, 4).to("meta")(torch.zeros(2, 3, 5, 6, device="meta")).shape == (2, 4, 5, 6)
+
+
+@pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state": torch.zeros(1, 6, 2, 1, 4)}, "state and dstate of 2 states must have one shape"),
+        ({"dstate": torch.zeros(2, 1, 1, 1, 4)}, "state and dstate of 2 states must have one shape"),
+        ({"dstate": torch.zeros(2, 6, 2, 1, 4, dtype=torch.float64)}, "must have one shape, dtype"),
+        ({"state": torch.zeros(2, 2, 6, 1, 4).transpose(1, 2)}, "state must be .* contiguous"),
+        ({"state": torch.zeros(6, 2, 1, 4)}, r"state must be \[S, P, N, K, D\]"),
+        ({"saved": torch.zeros(0)}, r"saved must be as the scan of cell 'lstm' gave it, got \[0\]"),
+    ],
+)
+def test_backward_takes_only_what_the_scan_gave(change, message):
+    given = {"dstate": torch.zeros(2, 6, 2, 1, 4), "state": torch.zeros(2, 6, 2, 1, 4)}
+    given = given | {"saved": torch.zeros(6, 2, 1, 4, 4)} | change
+    for op in (torch.ops.crnn.scan_backward, torch.ops.crnn.scan_whole_backward):
+        with pytest.raises(RuntimeError, match=message):
+            op(given["dstate"], torch.zeros(1, 16, 4), None, None, None, given["state"], given["saved"],
+               [0, 3, 1, 2, 3, 0], "lstm")  # fmt: skip
 
 
 def test_unknown_cell():

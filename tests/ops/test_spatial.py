@@ -154,3 +154,21 @@ def test_a_parent_too_few_or_of_other_channels():
         rnn(x)
     with pytest.raises(ValueError, match=r"must be \[N, 2, H, W\], got \[1, 5, 2, 2\]"):
         rnn(x, torch.zeros(1, 5, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.zeros(3, 4, 5)}, r"the map must be \[N, 3, H, W\], got \[3, 4, 5\]"),
+        ({"w_ih": None, "x": torch.zeros(1, 4, 2, 2)}, "leave bias out"),
+        ({"w_cs": (torch.zeros(2, 4, 3),)}, "0 parents need as many w_cs, got 1"),
+        (
+            {"w_cs": (torch.zeros(2, 4, 3),), "parents": (torch.zeros(2, 3, 2, 2),)},
+            "a parent has 2 samples, the map 1",
+        ),
+    ],
+)
+def test_maps_and_weights_that_do_not_belong_together(change, message):
+    given = {"x": torch.zeros(1, 3, 2, 2), "w_ih": torch.zeros(2, 4, 3), "bias": torch.zeros(2, 4)}
+    with pytest.raises(ValueError, match=message):
+        spatial_rnn(**(given | {"w_hh": torch.zeros(2, 4, 4), "directions": ("right", "left")} | change))

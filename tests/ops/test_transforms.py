@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crnn.nn import SpatialRNN
-from crnn.ops import backends, reference, scan, spatial_rnn, use_backend
+from crnn.ops import backends, lrn, plan, reference, scan, spatial_rnn, use_backend
 from crnn.testing import FOUR, ScanCase, assert_near
 
 pytestmark = pytest.mark.skipif("cpu" not in backends(), reason="needs the compiled extension")
@@ -152,3 +152,92 @@ def test_exports_with_any_batch_size(cell):
         blobs = rnn.weight_ih, rnn.bias, rnn.weight_hh, rnn.directions, rnn.line_break, cell
         assert torch.equal(loaded(x), spatial_rnn(x, *blobs, gain=rnn.gain, variant="scan"))
         assert_near(loaded(x), rnn(x), 1e-12)
+
+
+W_HH = torch.randn(2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) / 3
+
+
+def tanh_of(z):
+    return scan(z, W_HH, plan(("right", "up"), 2, 3, "carry"), "tanh")
+
+
+def lrn_of(z):
+    return lrn(z, 3)
+
+
+def draw(*shape):
+    return torch.randn(*shape, 6, 2, 2, 4, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("op", [tanh_of, lrn_of])
+def test_transforms_around_a_vmap(op):
+    def loss(z):
+        return torch.vmap(op)(z).square().sum()
+
+    z = draw(3)
+    got = torch.func.grad(loss)(z)
+    with use_backend("reference"):
+        assert_near(got, torch.func.grad(loss)(z), 1e-13)
+
+
+@pytest.mark.parametrize("op", [tanh_of, lrn_of])
+def test_a_second_derivative_is_refused_and_the_references_is_right(op):
+    """torch's own fallback takes the gradient of a backward op for zero, under torch.func without a word."""
+
+    def loss(z):
+        return op(z).square().sum()
+
+    def penalty(z):
+        return torch.func.grad(loss)(z).square().sum()
+
+    def eager(z):
+        leaf = z.clone().requires_grad_()
+        (g,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), leaf)[0]
+
+    z = draw()
+    ways = (
+        eager,
+        torch.func.grad(penalty),
+        torch.func.jacrev(torch.func.jacrev(loss)),
+        lambda z: torch.autograd.functional.hessian(loss, z),
+    )
+    for way in ways:
+        with pytest.raises(RuntimeError, match="is not differentiable: for second derivatives"):
+            way(z)
+    with use_backend("reference"):
+        got = ways[0](z)
+        assert_near(ways[1](z), got, 1e-13)
+    h, direction = 1e-6, draw()
+    first = [torch.func.grad(loss)(z + step * direction) for step in (h, -h)]
+    ahead = [g.square().sum() for g in first]
+    assert_near((got * direction).sum(), (ahead[0] - ahead[1]) / (2 * h), 1e-6)
+
+
+def test_a_layer_maps_over_its_input():
+    rnn, x = SpatialRNN(3, 4).double(), torch.randn(5, 2, 3, 3, 4, dtype=torch.float64)
+    assert_near(torch.vmap(rnn)(x), torch.stack([rnn(v) for v in x]), 1e-14)
+
+
+def test_a_layers_jacobian_is_one_batched_backward():
+    rnn, x = SpatialRNN(3, 4).double(), torch.randn(2, 3, 2, 3, dtype=torch.float64)
+    want = torch.autograd.functional.jacobian(rnn, x)
+    assert_near(torch.autograd.functional.jacobian(rnn, x, vectorize=True), want, 1e-14)
+
+
+def test_torch_func_under_autocast():
+    rnn, x = SpatialRNN(3, 4, cell="tanh"), torch.randn(2, 3, 3, 4)
+
+    def loss(x):
+        return rnn(x).float().sum()
+
+    leaf = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_near(torch.func.grad(loss)(x), torch.autograd.grad(loss(leaf), leaf)[0], 2e-2)
+
+
+@pytest.mark.parametrize("op", [tanh_of, lrn_of, lambda z: SpatialRNN(2, 3).double()(z)])
+def test_a_forward_derivative_is_refused_not_dropped(op):
+    refused = pytest.raises(NotImplementedError, match="jvp")
+    with torch.no_grad(), torch.autograd.forward_ad.dual_level(), refused:
+        op(torch.autograd.forward_ad.make_dual(draw(), draw()))

@@ -153,3 +153,23 @@ def test_a_blob_with_gaps_is_refused():
     gaps = torch.zeros(4, 2)[:, :1]
     with pytest.raises(RuntimeError, match="blob 0 has gaps in memory"):
         torch.ops.crnn.update([gaps], [gaps], [gaps], "SGD", [0.9], 0.1, 0.0, False, 1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(5), torch.zeros(5, 3).double().t(), torch.zeros(3, 5).double()]
+)
+def test_a_gradient_of_another_shape_or_dtype_is_refused(wrong):
+    """None is broadcast or cast on the way to the op."""
+    if "cpu" not in backends():
+        pytest.skip("needs the compiled extension")
+    blob, history = torch.zeros(3, 5), [[torch.zeros(3, 5)]]
+    with pytest.raises(RuntimeError, match="gradient and history of blob 0 must have its shape"):
+        update([blob], [wrong], history, "SGD", [0.9], 0.1)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (2, 0, 3)])
+def test_a_blob_without_values(shape):
+    empty, other = torch.zeros(shape), torch.ones(2)
+    history = [[empty.clone(), torch.zeros(2)]]
+    update([empty, other], [empty.clone(), torch.ones(2)], history, "SGD", [0.9], rate=1)
+    assert other.tolist() == [0, 0]
