@@ -77,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     try:
         return importlib.import_module(f"crnn.tools.{command}").main(argv[1:])
+    except KeyboardInterrupt:
+        print(f"crnn {argv[0]}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output left (`crnn ... | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -5,7 +5,7 @@ python/caffe/classifier.py; Zuo 2015, §4.1).
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -133,10 +133,21 @@ def evaluate(
         check_labels(truth, classes, keys[done:])
         part = slice(done, done + len(batch))
         probabilities[part] = predict(net, loader.transformer, images, views)
+        check_scores(probabilities[part], keys[done:])
         labels[part] = truth
         if progress:
             progress(part.stop, len(records))
     return Evaluation(probabilities, labels, np.array(keys, np.str_), views)
+
+
+def check_scores(scores: np.ndarray, names: Sequence[str]) -> None:
+    """Raises FloatingPointError naming the first record whose scores [N, n] are not finite."""
+    wrong = ~np.isfinite(scores).all(1)
+    if wrong.any():
+        raise FloatingPointError(
+            f"record {names[int(wrong.argmax())]}: its scores are not finite; look at its pixels, the mean "
+            "and the weights"
+        )
 
 
 @torch.no_grad()

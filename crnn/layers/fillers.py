@@ -40,12 +40,19 @@ def constant(blob, param):
 
 @_filler
 def uniform(blob, param):
+    if not -math.inf < param.min <= param.max < math.inf:
+        ends = f"{param.min:g} and {param.max:g}"
+        raise ValueError(f"a uniform filler needs min <= max, both finite, got {ends}")
     blob.uniform_(param.min, param.max)
 
 
 @_filler
 def gaussian(blob, param):
     """N(mean, std²); with `sparse: n` each weight is kept with probability n / (number of outputs)."""
+    if not 0 <= param.std < math.inf or not math.isfinite(param.mean):
+        raise ValueError(
+            f"a gaussian filler needs a finite mean and std >= 0, got {param.mean:g} and {param.std:g}"
+        )
     blob.normal_(param.mean, param.std)
     if param.sparse >= 0:
         blob.mul_(torch.bernoulli(torch.full_like(blob, min(1.0, param.sparse / blob.shape[0]))))

@@ -172,7 +172,10 @@ def user_class(p) -> type:
         ) from None
     if not hasattr(module, p.layer):
         raise ValueError(f"{module} has no class {p.layer!r}, python_param.layer")
-    return getattr(module, p.layer)
+    found = getattr(module, p.layer)
+    if not isinstance(found, type):
+        raise ValueError(f"python_param.layer {p.layer!r} of {p.module} is no class")
+    return found
 
 
 class _Call(torch.autograd.Function):

@@ -43,6 +43,9 @@ class Adam:
     """Running means of g and g^2. beta1 is `momentum` (0 if not given), beta2 `momentum2`."""
 
     def __init__(self, param: pb.SolverParameter):
+        for field in ("momentum", "momentum2"):
+            if not 0 <= getattr(param, field) < 1:
+                raise ValueError(f"Adam needs 0 <= {field} < 1, got {getattr(param, field):g}")
         self.numbers = (param.momentum, param.momentum2, param.delta)
 
     def correction(self, iteration: int) -> float:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
@@ -17,12 +18,45 @@ def listeners(prefix: str, stream: TextIO | None = None) -> list:
     Rows always; on a terminal a bar, with Caffe's lines in <prefix>.log; elsewhere those lines on `stream`
     (None: stderr).
     """
-    stream = sys.stderr if stream is None else stream
+    stream = Lasting(sys.stderr if stream is None else stream)
     probe(prefix, 0)
     if not stream.isatty():
         return [GlogLines(stream), Rows(prefix)]
     log = open(f"{prefix}.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (open as long as the run)
     return [GlogLines(log), Rows(prefix), Progress(stream)]
+
+
+class Lasting:
+    """A stream for people, which a run outlives: of a terminal or pipe that is gone, nothing more is said.
+
+    stream: None, as sys.stderr where it was closed before the start, says nothing at all.
+    """
+
+    def __init__(self, stream: TextIO | None):
+        self.stream = stream
+        self.encoding = getattr(stream, "encoding", None)  # tqdm chooses its signs by it
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(lambda: self.stream.flush())
+
+    def isatty(self) -> bool:
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        if self.stream is None:
+            raise OSError("there is no such stream")
+        return self.stream.fileno()
+
+    def _try(self, do: Callable[[], object]) -> None:
+        try:
+            if self.stream is not None:
+                do()
+        except OSError:
+            self.stream = None
 
 
 class GlogLines:

@@ -26,7 +26,11 @@ def register(name: str, *positive: str):
 
 def rate(param: pb.SolverParameter, iteration: int, current_step: int) -> tuple[float, int]:
     """The rate of update `iteration` (from 0), and the current_step that the solverstate keeps."""
-    return _POLICIES[param.lr_policy][0](param, iteration, current_step)
+    try:
+        value, current_step = _POLICIES[param.lr_policy][0](param, iteration, current_step)
+    except (OverflowError, ZeroDivisionError):  # where C has an infinity
+        return math.inf, current_step
+    return math.nan if isinstance(value, complex) else value, current_step
 
 
 def check(param: pb.SolverParameter) -> None:
@@ -79,10 +83,11 @@ def restart(param, iteration, current_step):
     """From base_lr by equal factors to restart_floor, the last rate of each restart_period (Xie 2016,
     appendix A.2, which leaves the shape of the fall open)."""
     period = param.restart_period
-    fall = (param.restart_floor / param.base_lr) ** (1 / max(period - 1, 1))
+    fall = (param.restart_floor / param.base_lr) ** (1 / max(period - 1, 1)) if param.base_lr else 0
     return param.base_lr * fall ** (iteration % period), current_step
 
 
 @register("sigmoid")
 def sigmoid(param, iteration, current_step):
-    return param.base_lr / (1 + math.exp(-param.gamma * (iteration - param.stepsize))), current_step
+    fall = -param.gamma * (iteration - param.stepsize)
+    return (param.base_lr / (1 + math.exp(fall)) if fall < 700 else 0.0), current_step

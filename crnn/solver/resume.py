@@ -1,14 +1,28 @@
 """The .resume.json beside a snapshot: what Caffe's files do not hold and an exact resume needs."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 
 import torch
 
 from crnn.net import weights
+from crnn.proto import pb
 from crnn.solver import precision
 
 _PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with the same batches
+
+
+def identity(solver) -> str:
+    """Tells a run's snapshots from another's, wherever its files lie: a hash of its settings, its seed and
+    its blobs. A resumed run keeps that of the run it continues."""
+    settings = pb.SolverParameter()
+    settings.CopyFrom(solver.param)
+    for place in ("net", "train_net", "test_net", "snapshot_prefix", "weights", "max_iter"):
+        settings.ClearField(place)
+    blobs = "".join(f"{param.name} {list(param.blob.shape)}\n" for param in solver.params)
+    text = settings.SerializeToString(deterministic=True) + f"{solver.seed}\n{blobs}".encode()
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def carried(solver) -> list[list[dict[str, list]]]:
@@ -25,6 +39,7 @@ def carried(solver) -> list[list[dict[str, list]]]:
 def content(solver, states: list[list[dict]], sums: dict[str, str]) -> dict:
     """What save() writes; states: `carried`; sums: sha256 by file."""
     return {
+        "run": solver.run_id,
         "seed": solver.seed,
         "losses": list(solver.losses),
         "loss_scale": solver.precision.state(),
@@ -38,12 +53,11 @@ def content(solver, states: list[list[dict]], sums: dict[str, str]) -> dict:
     }
 
 
-def read(path: str, model: str) -> dict | None:
-    """The .resume.json beside a solverstate, once both files proved to be those it was written with."""
+def read(path: str) -> dict | None:
+    """The .resume.json beside a solverstate, once this proved to be the one it was written with."""
     resume = weights.read_resume(path)
     if resume:
-        for file in (model, path):
-            weights.check_sum(file)
+        weights.check_sum(path)
         if not _is_whole(resume):
             raise ValueError(
                 f"{weights.resume_path_of(path)} is damaged; remove it to let the data begin anew"
@@ -64,7 +78,7 @@ def check(solver, resume: dict, path: str) -> None:
 
 def put(solver, resume: dict) -> None:
     """Puts it into a solver, both checked."""
-    solver.seed = resume["seed"]
+    solver.run_id, solver.seed = resume.get("run", solver.run_id), resume["seed"]
     solver.losses.extend(resume["losses"])
     solver.precision.restore(resume.get("loss_scale", {}))
     for net, places in zip(nets(solver), resume["data"], strict=False):
@@ -113,6 +127,7 @@ def _is_whole(resume: dict) -> bool:
         return (
             all(place.keys() <= set(_PLACE) for place in places)
             and all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+            and type(resume.get("run", "")) is str
             and all(type(loss) is float for loss in resume["losses"])
             and all(type(net) is dict for net in states)
             and precision.is_state(resume.get("loss_scale", {}))

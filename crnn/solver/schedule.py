@@ -1,6 +1,7 @@
 """What a SolverParameter asks for before and between the iterations: checks, intervals, seeds, feeds."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -22,6 +23,9 @@ def check(param: pb.SolverParameter) -> None:
     for field, least in least_values.items():
         if getattr(param, field) < least:
             raise ValueError(f"{field} must be at least {least}, got {getattr(param, field)}")
+    for field in ("base_lr", "momentum", "weight_decay", "gamma", "power"):
+        if not math.isfinite(getattr(param, field)):
+            raise ValueError(f"{field} must be finite, got {getattr(param, field)}")
     if param.snapshot_format == pb.SolverParameter.HDF5:
         hdf5.h5py()  # missing: now, not at the first snapshot
     if param.window_update not in KINDS:

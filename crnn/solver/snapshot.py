@@ -5,6 +5,7 @@ Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState 
 
 import glob
 import hashlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -25,6 +26,9 @@ from crnn.proto.blobs import (
 from crnn.proto.stored import read_layers
 from crnn.solver import resume
 
+#: Of a snapshot's files, the solverstate first: where it is gone, the rest is of no use.
+ENDINGS = (".solverstate", ".solverstate.h5", ".resume.json", ".caffemodel", ".caffemodel.h5")
+
 
 def probe(prefix: str, iteration: int) -> None:
     """Makes the prefix's folder, proves that files can be written there, and clears what killed runs began.
@@ -35,7 +39,7 @@ def probe(prefix: str, iteration: int) -> None:
         raise ValueError(
             "snapshots need a snapshot_prefix; without snapshots say snapshot_after_train: false"
         )
-    path = Path(f"{prefix}_iter_{iteration}.tempfile")
+    path = Path(f"{prefix}_iter_{iteration}.{os.getpid()}.tempfile")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -50,11 +54,13 @@ def probe(prefix: str, iteration: int) -> None:
 def _clear(folder: Path, name: str) -> None:
     """Removes the unfinished files of runs whose prefix is folder/name and whose process is gone."""
     name = re.escape(name)
-    unfinished = re.compile(rf"\.{name}.*\.(?P<pid>\d+)\.part|{name}_iter_\d+\.tempfile")
+    parts = rf"\.{name}(_iter_\d+|_train|_test\d*)?\.\w+(\.\w+)?\.(?P<pid>\d+)\.part"
+    unfinished = re.compile(rf"{parts}|{name}_iter_\d+(\.(?P<prober>\d+))?\.tempfile")
     for file in os.listdir(folder):
-        match = unfinished.fullmatch(file)
-        if match and not (match["pid"] and os.path.exists(f"/proc/{match['pid']}")):
-            (folder / file).unlink(missing_ok=True)
+        if match := unfinished.fullmatch(file):
+            process = match["pid"] or match["prober"]
+            if not (process and os.path.exists(f"/proc/{process}")):
+                (folder / file).unlink(missing_ok=True)
 
 
 def save(solver) -> str:
@@ -76,6 +82,7 @@ def save(solver) -> str:
     if solver.ranks.rank > 0:
         return path
     probe(solver.param.snapshot_prefix, solver.iter)
+    _set_aside(solver, stem)
     solver.note(f"solver.cpp:{line}", f"Snapshotting to {kind} file {model}", shown=True)
     weights.save(solver.net, model, solver.param.snapshot_diff)
     solver.note("sgd_solver.cpp:284", f"Snapshotting solver state to {kind} file {path}")
@@ -100,15 +107,46 @@ def states(prefix: str) -> list[str]:
     return [found[place] for place in sorted(found)]
 
 
+def run_of(stem: str) -> str | None:
+    """The run that wrote a snapshot; None where its .resume.json does not say, or is not there."""
+    try:
+        return (weights.read_resume(f"{stem}.solverstate") or {}).get("run")
+    except ValueError:  # damaged
+        return None
+
+
+def newest_first(prefix: str) -> tuple[list[str], list[str]]:
+    """The .solverstate files of the run that wrote last, or of an unknown one, and those of other runs."""
+    paths = states(prefix)[::-1]
+    runs = {path: run_of(_stem(path)) for path in paths}
+    last = max((path for path in paths if runs[path]), key=os.path.getmtime, default=None)
+    own = [path for path in paths if runs[path] in (None, last and runs[last])]
+    return own, [path for path in paths if path not in own]
+
+
+def _stem(path: str) -> str:
+    return path.removesuffix(".h5").removesuffix(".solverstate")
+
+
+def _set_aside(solver, stem: str) -> None:
+    """Renames a whole snapshot of this name that another run wrote: NAME.1, NAME.2, ..."""
+    if not any(os.path.exists(stem + ending) for ending in ENDINGS[:2]) or run_of(stem) == solver.run_id:
+        return
+    number = next(n for n in itertools.count(1) if not any(os.path.exists(f"{stem}{e}.{n}") for e in ENDINGS))
+    for ending in ENDINGS:
+        if os.path.exists(stem + ending):
+            os.rename(stem + ending, f"{stem}{ending}.{number}")
+    text = f"another run wrote {stem}.solverstate: its files are now called *.{number}"
+    solver.note("snapshot.py", text, shown=True, severity="W")
+
+
 def _remove_old(solver) -> None:
-    """Removes our snapshots of earlier iterations but the newest snapshot_keep - 1."""
-    stems = {
-        path.removesuffix(".h5").removesuffix(".solverstate") for path in states(solver.param.snapshot_prefix)
-    }
-    ours = {int(stem.rpartition("_")[2]): stem for stem in stems if os.path.exists(f"{stem}.resume.json")}
+    """Removes this run's snapshots of earlier iterations but the newest snapshot_keep - 1."""
+    stems = {_stem(path) for path in states(solver.param.snapshot_prefix)}
+    ours = {int(stem.rpartition("_")[2]): stem for stem in stems if run_of(stem) == solver.run_id}
     earlier = [ours[i] for i in sorted(ours) if i < solver.iter]
     for stem in earlier[: len(earlier) - (solver.param.snapshot_keep - 1)]:
-        for ending in (".solverstate", ".solverstate.h5", ".resume.json", ".caffemodel", ".caffemodel.h5"):
+        for ending in ENDINGS:
             Path(stem + ending).unlink(missing_ok=True)
 
 
@@ -120,7 +158,7 @@ def restore(solver, path: str) -> str:
     """
     state = _read_state(path)
     model = _model_of(state, path)
-    beside = resume.read(path, model)
+    beside = resume.read(path)
     histories = _check_histories(solver, state, path)
     _check_layers(solver.net, model)
     if beside is not None:
@@ -152,12 +190,20 @@ def _read_state(path: str) -> pb.SolverState:
 
 
 def _model_of(state: pb.SolverState, path: str) -> str:
-    """learned_net as written (relative to the current folder, as in Caffe), else that name beside `path`."""
+    """learned_net as written (relative to the current folder, as in Caffe), else that name beside `path`;
+    of the two the one that the snapshot's .resume.json knows, for another run may have written the other."""
     beside = os.path.join(os.path.dirname(path), os.path.basename(state.learned_net))
-    for model in (state.learned_net, beside):
-        if os.path.exists(model):
-            return model
-    raise FileNotFoundError(f"{path} continues {state.learned_net}, which is neither there nor beside it")
+    found = [model for model in (state.learned_net, beside) if os.path.exists(model)]
+    if not found:
+        raise FileNotFoundError(f"{path} continues {state.learned_net}, which is neither there nor beside it")
+    wanted = (weights.read_resume(path) or {"sha256": {}})["sha256"].get(os.path.basename(state.learned_net))
+    known = [model for model in found if not wanted or weights.sha256(model) == wanted]
+    if not known:
+        raise ValueError(
+            f"{found[0]} is damaged or of another run: {weights.resume_path_of(path)} was written with a "
+            f"different one; take another snapshot, or put its own beside {path}"
+        )
+    return known[0]
 
 
 def _check_histories(solver, state: pb.SolverState, path: str) -> list:

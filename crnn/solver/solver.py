@@ -78,6 +78,7 @@ class Solver:
         self.seed = self.ranks.of_first(drawn)
         torch.manual_seed(self.seed)
         self._build_nets()
+        self.run_id = resume.identity(self)
         self.iter = self.current_step = 0
         self.losses: deque[float] = deque(maxlen=self.param.average_loss)  # its mean is the smoothed loss
         self.stopped = False  # by a request, before max_iter
@@ -367,7 +368,11 @@ class Solver:
         Raises the newest one's ValueError or OSError if there are some and none can be used.
         """
         first = None
-        for path in reversed(snapshot.states(self.param.snapshot_prefix)):
+        own, others = snapshot.newest_first(self.param.snapshot_prefix)
+        if others:
+            text = f"{others[0]} is not of the run that wrote last: left alone"
+            self.note("snapshot.py", text, shown=True, severity="W")
+        for path in own:
             try:
                 return self.restore(path)
             except (ValueError, OSError) as error:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from crnn.data.label_tree import read_tree
 from crnn.data.transformer import Transformer
 from crnn.experiments import attribution
-from crnn.experiments.evaluate import CENTRE, feed, predict, score_blob
+from crnn.experiments.evaluate import CENTRE, check_scores, feed, predict, score_blob
 from crnn.experiments.label_paths import speaker
 from crnn.net.graph import is_included, net_state
 from crnn.net.net import Net
@@ -120,6 +120,7 @@ def main(argv: list[str]) -> int:
         batch = paths[start : start + BATCH]
         pixels = np.stack([images.read(path, transformer.shape) for path in batch])
         scores = predict(net, transformer, pixels, arguments.views)
+        check_scores(scores, batch)
         found = [result(*pair, labels, arguments) for pair in zip(batch, scores, strict=True)]
         if not arguments.no_pictures:
             count = max(DRAWN - start, 0)

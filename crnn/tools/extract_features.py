@@ -74,6 +74,8 @@ def main(argv: list[str]) -> int:
     for blob in arguments.blobs:
         if blob not in net.shapes:
             raise ValueError(f"{arguments.net} has no blob {blob!r}; it has {', '.join(net.shapes)}")
+        if not net.shapes[blob]:
+            raise ValueError(f"blob {blob!r} is one number for the whole batch: name a blob [N, ...]")
     databases = dict(zip(arguments.blobs, arguments.databases, strict=True))
     if arguments.batches is None:
         count = extract_all(net, databases, backend)

@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   crnn train -solver solver.prototxt -gpu all                                  (one process a GPU)
   torchrun --nnodes 4 --nproc-per-node 8 ... -m crnn train -solver solver.prototxt -gpu all
 
+A snapshot that another run wrote under the same name is renamed NAME.1, not overwritten.
 Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
 Ctrl-C or kill stops after the current iteration with a snapshot; kill -HUP or -USR1 makes one and goes on.
 
@@ -46,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--snapshot",
         metavar="FILE",
-        help=f"a .solverstate to resume from; {LATEST}: the newest that is whole, if there is any",
+        help=f"a .solverstate to resume from; {LATEST}: the newest that is whole of the run that wrote last, "
+        "if there is any",
     )
     start.add_argument(
         "--weights",
@@ -72,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(flags.normalise(argv))
     keep_freed()
+    for flag in ("solver", "snapshot", "weights"):
+        if getattr(arguments, flag) in ("", []):
+            raise ValueError(f"--{flag} is empty: give a file, or leave it out")
     document = read_solver(arguments.solver)
     amend(document.message, arguments)
     devices = devices_of(document.message, arguments.gpu)

@@ -106,6 +106,16 @@ def test_a_label_that_is_no_class_is_named(records, make_net):
         evaluate(make_net(source))
 
 
+def test_scores_that_are_no_numbers_are_no_scores(records, make_net):
+    """A nan compares with nothing: it would rank first and count as right."""
+    _, source = records(LABELS)
+    net = make_net(source)
+    with torch.no_grad():
+        net.layer("fc").blobs[0].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="record 00000000_r: its scores are not finite"):
+        evaluate(net)
+
+
 @pytest.mark.parametrize(
     ("end", "phase", "views", "message"),
     [

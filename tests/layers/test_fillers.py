@@ -81,3 +81,17 @@ def test_identity():
 def test_an_unknown_filler_names_the_nearest():
     with pytest.raises(ValueError, match="unknown filler type 'gausian'; did you mean 'gaussian'"):
         filled((2, 3), 'type: "gausian"')
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"type": "uniform", "min": 2}, "a uniform filler needs min <= max, both finite, got 2 and 1"),
+        ({"type": "uniform", "max": float("inf")}, "a uniform filler needs min <= max"),
+        ({"type": "gaussian", "std": -1}, "a gaussian filler needs a finite mean and std >= 0, got 0 and -1"),
+        ({"type": "gaussian", "std": float("nan")}, "a gaussian filler needs"),
+    ],
+)
+def test_numbers_that_no_distribution_has_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        fill(torch.zeros(2, 3), pb.FillerParameter(**fields))

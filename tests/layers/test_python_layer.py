@@ -161,6 +161,7 @@ def test_in_place_top_and_bottom_are_one_blob():
             "python_param.module 'no_such_module' is not found: put its folder on PYTHONPATH",
         ),
         ("my_layers", "Eleven", "<module 'my_layers'.* has no class 'Eleven'"),
+        ("os", "path", "python_param.layer 'path' of os is no class"),
     ],
 )
 def test_what_is_not_there(make, name, layer, message):

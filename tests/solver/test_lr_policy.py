@@ -52,6 +52,23 @@ def test_sigmoid_is_half_at_stepsize():
     assert found[4] == pytest.approx(0.5 / (1 + math.exp(4)))
 
 
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"lr_policy": "sigmoid", "gamma": 0.1, "stepsize": 10000}, 0.0),
+        ({"lr_policy": "sigmoid", "gamma": -1, "stepsize": -2000}, 0.0),
+        ({"lr_policy": "inv", "gamma": -1, "power": 1}, math.inf),
+        ({"lr_policy": "exp", "gamma": 1e300}, math.inf),
+        ({"lr_policy": "poly", "max_iter": 1, "power": 0.5}, math.nan),
+    ],
+)
+def test_rates_beyond_a_doubles_range_are_as_in_c(fields, wanted):
+    """Python raises where C has an infinity, or a nan where Python's power is complex."""
+    iteration = {"inv": 1, "exp": 2, "poly": 2}.get(fields["lr_policy"], 0)
+    value, _ = lr_policy.rate(pb.SolverParameter(base_lr=0.5, **fields), iteration, 0)
+    assert value == pytest.approx(wanted, nan_ok=True)
+
+
 def test_multistep_drops_at_each_stepvalue():
     found, step = rates(6, lr_policy="multistep", gamma=0.5, stepvalue=[2, 4])
     assert found == [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]

@@ -264,10 +264,18 @@ def test_what_killed_runs_began_is_cleared(logged):
     gone, alive = 2**22 + 1, os.getpid()  # Linux gives no process the first number
     kept = {
         f".other_iter_1.solverstate.{gone}.part",
+        f".run2_iter_1.solverstate.{gone}.part",
+        f"run_iter_3.{alive}.tempfile",
         f".run_iter_1.solverstate.{alive}.part",
         "run_iter_x.tempfile",
     }
-    cleared = (f".run_iter_1.caffemodel.{gone}.part", f".run_train.csv.{gone}.part", "run_iter_3.tempfile")
+    cleared = (
+        f".run_iter_1.caffemodel.{gone}.part",
+        f".run_iter_1.resume.json.{gone}.part",
+        f".run_train.csv.{gone}.part",
+        "run_iter_3.tempfile",
+        f"run_iter_3.{gone}.tempfile",
+    )
     for name in (*kept, *cleared):
         Path("out", name).touch()
     Solver(logged(snapshot=2))
@@ -300,3 +308,61 @@ def test_the_latest_of_damaged_ones_alone_is_an_error(logged):
     state.write_bytes(b"")
     with pytest.raises(ValueError, match=r"run_iter_2\.solverstate"):
         Solver(logged()).restore_latest()
+
+
+def copied_away(folder, iteration):
+    """A copy of a snapshot's three files; its .solverstate."""
+    Path(folder).mkdir()
+    for path in Path("out").glob(f"run_iter_{iteration}.*"):
+        shutil.copy(path, folder)
+    return f"{folder}/run_iter_{iteration}.solverstate"
+
+
+def test_a_copied_snapshot_is_resumed_with_its_own_weights(logged):
+    """Though another run has written a .caffemodel where the state says its own is."""
+    unbroken = Solver(logged(snapshot=2, random_seed=1))
+    unbroken.solve()
+    copy = copied_away("backup", 2)
+    Solver(logged(snapshot=2, max_iter=2, random_seed=2)).solve()
+    resumed = Solver(logged(random_seed=1))
+    resumed.restore(copy)
+    resumed.solve()
+    assert_equal_bits(resumed, unbroken)
+    Path("backup/run_iter_2.caffemodel").unlink()
+    refuses(
+        logged, copy, r"out/run_iter_2\.caffemodel is damaged or of another run: backup/run_iter_2\.resume"
+    )
+
+
+def test_another_run_of_the_prefix_loses_nothing_and_is_not_continued(logged):
+    Solver(logged(snapshot=2, max_iter=6, random_seed=1)).solve()
+    first = {path.name: path.read_bytes() for path in Path("out").glob("run_iter_*.*")}
+    for path in Path("out").iterdir():
+        os.utime(path, (1, 1))
+    second, notes = Solver(logged(snapshot=2, snapshot_keep=1, max_iter=4, random_seed=2)), []
+    second.listeners = [lambda event: notes.append(event.text) if isinstance(event, Note) else None]
+    second.solve()
+    assert "another run wrote out/run_iter_2.solverstate: its files are now called *.1" in notes
+    for name, data in first.items():
+        old = Path("out", name if "_6." in name else f"{name}.1")
+        assert old.read_bytes() == data
+    kinds = ("caffemodel", "solverstate", "resume.json")
+    assert {p.name for p in Path("out").glob("run_iter_[24].*") if p.suffix != ".1"} == {
+        f"run_iter_4.{kind}" for kind in kinds
+    }
+    latest = Solver(logged(random_seed=2), [second.listeners[0]])
+    latest.restore_latest()
+    assert (
+        latest.iter == 4
+        and "out/run_iter_6.solverstate is not of the run that wrote last: left alone" in notes
+    )
+    assert_equal_bits(latest, second)
+
+
+def test_a_run_that_is_resumed_elsewhere_stays_one_run(logged):
+    """Another max_iter and other paths; it writes over its own later snapshots."""
+    Solver(logged(snapshot=1, max_iter=3)).solve()
+    resumed = Solver(logged("longer.prototxt", snapshot=1, max_iter=4))
+    resumed.restore("out/run_iter_2.solverstate")
+    resumed.solve()
+    assert not list(Path("out").glob("*.1"))

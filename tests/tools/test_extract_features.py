@@ -67,6 +67,7 @@ def test_a_leveldb_has_the_same_records(logged):
         (["fc,fc", "a", "1"], "2 blobs want as many databases, got 1"),
         (["fc9", "a", "1"], "has no blob 'fc9'; it has "),
         (["fc", "a", "0"], "at least 1, got 0"),
+        (["loss", "a", "1"], "blob 'loss' is one number for the whole batch"),
         (["fc", "a", "1", "lmdb", "TPU"], r"come \[lmdb\|leveldb\] \[CPU\|GPU\] \[DEVICE_ID\], got TPU"),
     ],
 )

@@ -92,3 +92,12 @@ def test_a_mistake_of_ours_is_no_sentence(monkeypatch):
     monkeypatch.setattr("crnn.tools.doctor.main", main_of_the_command)
     with pytest.raises(RuntimeError, match="a mistake"):
         main(["doctor"])
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
+    def main_of_the_command(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crnn.tools.doctor.main", main_of_the_command)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "crnn doctor: interrupted\n"

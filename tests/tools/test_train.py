@@ -68,6 +68,26 @@ def test_stopped_half_way_leaves_a_snapshot_to_resume_from(logged, number):
     assert state_of(f"out/run_iter_{stopped_at + 2}.solverstate").iter == stopped_at + 2
 
 
+def test_a_terminal_that_goes_away_takes_no_training_along(logged):
+    """As a dropped ssh does: what the terminal was to show is lost, nothing else."""
+    ours, theirs = os.openpty()
+    run = subprocess.Popen(
+        command("train", "-solver", logged(max_iter=8)), env=ENVIRONMENT, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.read(ours, 1)  # it has begun to speak
+    os.close(ours)
+    assert run.wait(timeout=120) == 0
+    assert state_of("out/run_iter_8.solverstate").iter == 8
+
+
+@pytest.mark.parametrize("ending", ["2>&-", "2>/dev/full", "2>&1 | true"])
+def test_a_log_that_cannot_be_written_takes_no_training_along(logged, ending):
+    words = " ".join(command("train", "-solver", logged(max_iter=2)))
+    subprocess.run(["bash", "-c", f"{words} {ending}"], env=ENVIRONMENT, timeout=120)
+    assert state_of("out/run_iter_2.solverstate").iter == 2
+
+
 def test_killed_without_warning_leaves_the_last_snapshot_whole(logged):
     solver = logged(max_iter=1_000_000, display=1, snapshot=1)
     process = subprocess.Popen(
@@ -125,6 +145,10 @@ def test_fine_tuning_prints_what_was_copied(logged):
         (["-solver", "TYPE"], "unknown solver type 'Sgd'; did you mean 'SGD'"),
         (["-solver", "PLACE"], "cannot write snapshots to 'mean.binaryproto/x'"),
         (["-solver", "BLOWN"], "at iteration"),
+        (["-solver", "SOLVER", "-snapshot", ""], "--snapshot is empty: give a file, or leave it out"),
+        (["-solver", "SOLVER", "-weights", ","], "--weights is empty"),
+        (["-solver", "NAN"], "base_lr must be finite, got nan"),
+        (["-solver", "ADAM"], "Adam needs 0 <= momentum < 1, got 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -135,6 +159,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(logged, words, message, capsy
         "TYPE": {"type": '"Sgd"'},
         "PLACE": {"snapshot_prefix": '"mean.binaryproto/x"'},
         "BLOWN": {"base_lr": 1e30},
+        "NAN": {"base_lr": "nan"},
+        "ADAM": {"type": '"Adam"', "momentum": 1},
     }
     words = [logged(**made[word]) if word in made else word for word in words]
     assert main(["train", *words]) == 1
