@@ -7,6 +7,7 @@ batches.
 
 import atexit
 import contextlib
+import functools
 import itertools
 import os
 import queue
@@ -133,7 +134,8 @@ class BatchLoader(Loader):
         self._pixels = False
         self.bad_images = BadImages(policy_of(transform_param))
         policy = self.bad_images.policy
-        self.source = Records(source, color_of(transform_param), label_source, backend, policy)
+        any_size = crops_any_size(transform_param) and not label_source
+        self.source = Records(source, color_of(transform_param), label_source, backend, policy, any_size)
         self.transformer = Transformer(transform_param, phase, self.source.shape)
         shape = self.transformer.top_shape
         labels = (batch_size, 1, *shape[1:]) if label_source else (batch_size,)
@@ -210,10 +212,16 @@ def _begun(source: Records, transformer, batch_size, seed, skip: int, position: 
             draw = transformer.draw(count, np.random.default_rng([seed, start]), turns).of(ours)
             records = list(itertools.islice(items, batch_size))
             position += share.ranks * batch_size
-            yield _assembly(position, source, transformer, records, draw, pieces, pixels)
+            rng_of = functools.partial(_rng_of_record, seed, start)
+            yield _assembly(position, source, transformer, records, draw, rng_of, pieces, pixels)
 
 
-def _assembly(position: int, source: Records, transformer, records, draw, pieces, pixels) -> Callable:
+def _rng_of_record(seed: int, start: int, number: int) -> np.random.Generator:
+    """What a record of another size than the first draws from: as its batch's, but its own."""
+    return np.random.default_rng([seed, start, number, 2])
+
+
+def _assembly(position: int, source: Records, transformer, records, draw, rng_of, pieces, pixels) -> Callable:
     """Begins a batch of (number, key, value) records seen as drawn. The function that ends it gives
     (position, problems, data, label or map, ...)."""
     N, places = len(records), transformer.places(draw, len(records))
@@ -239,7 +247,15 @@ def _assembly(position: int, source: Records, transformer, records, draw, pieces
         if row.record is None:
             return row
         image, labels[i] = row.record
-        transformer.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
+        seen_by = transformer
+        if image.shape != source.shape:
+            number, key, _ = records[i]
+            try:
+                seen_by = transformer.of_size(image.shape)
+            except ValueError as error:
+                raise ValueError(f"{source.reader.path}: record {key!r}: {error}") from None
+            places[i] = seen_by.places(seen_by.draw(1, rng_of(number)), 1)[0]
+        seen_by.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
         return Row(i, row.problem)  # its image is in the batch now
 
     def fill_part(part: range) -> list[Row]:
@@ -317,6 +333,13 @@ class _Worker:
                     self._done.put(item)
         except BaseException as error:
             self._done.put(error)
+
+
+def crops_any_size(param) -> bool:
+    """Whether records of any size give tops of one size, as in Caffe: by a crop, and by no mean image, views
+    or warps of the first record's size."""
+    moves = param.HasField("mean_file") or param.train_views > 1 or param.rotation > 0 or param.scaling > 1
+    return param.crop_size > 0 and not moves
 
 
 def color_of(param) -> bool | None:

@@ -36,7 +36,8 @@ ALL = Share()
 
 
 class Records:
-    """The decoded records of a database, all of one shape [C, H, W], each with its label.
+    """The decoded records of a database, all of one shape [C, H, W], each with its label. With `any_size`
+    those that `good` gives may differ from the first, whose shape is `shape`, in height and width.
 
     With `label_source`, a database of label maps, a record's label is the map uint8 [1, H, W] of its key.
 
@@ -51,9 +52,10 @@ class Records:
         label_source: str = "",
         backend: str | None = None,
         bad_image: str = "error",
+        any_size: bool = False,
     ):
         self.reader = open_database(source, backend)
-        self.color, self.frame, self.bad_image = color, None, bad_image
+        self.color, self.frame, self.bad_image, self.any_size = color, None, bad_image, any_size
         (first, _), value = self._first()
         self.shape, self.dtype = first.shape, first.dtype
         self._decoded = self.shape[1:] if self.shape[0] == 1 else (*self.shape[1:], self.shape[0])
@@ -96,10 +98,11 @@ class Records:
             images[i], labels[i] = self.read(*next(items))
         return images, labels
 
-    def read(self, key: bytes, value) -> tuple[np.ndarray, int | np.ndarray]:
+    def read(self, key: bytes, value, any_size: bool = False) -> tuple[np.ndarray, int | np.ndarray]:
         """(pixels [C, H, W], label or map) of a record, bytes or a memoryview. ValueError names its key."""
         image, label = self._decode(key, value)
-        if image.shape != self.shape or image.dtype != self.dtype:
+        fits = image.shape == self.shape or (any_size and image.shape[0] == self.shape[0])
+        if not fits or image.dtype != self.dtype:
             raise ValueError(
                 f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
                 f"{self.dtype} {self.shape}; convert them to one size"
@@ -111,8 +114,8 @@ class Records:
 
         def read(wanted: int):
             if wanted == number:
-                return self.read(key, value)
-            return self.read(self.reader.key(wanted), self.reader.read(wanted))
+                return self.read(key, value, self.any_size)
+            return self.read(self.reader.key(wanted), self.reader.read(wanted), self.any_size)
 
         return good(read, number, self.__len__, self.bad_image)
 

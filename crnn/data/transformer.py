@@ -4,6 +4,7 @@ Caffe: src/caffe/data_transformer.cpp. A value is (pixel - mean at its place in 
 crop and mirror only choose and move values. Rotation and scaling (ours) come before them.
 """
 
+import copy
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -76,6 +77,19 @@ class Transformer:
             places = rng.integers((0, *first), (int(self.mirrors), *last), (count, 3), endpoint=True).tolist()
         warps = warp.draw(rng, count, self.shape, self.rotation, self.scaling) if self.warps else None
         return Draw(places, warps)
+
+    def of_size(self, shape: tuple[int, int, int]) -> "Transformer":
+        """The same for records of another size; with crop_size, and a mean that is a value a channel.
+
+        Raises ValueError where crop_size is larger than they are.
+        """
+        other = copy.copy(self)
+        other.shape = shape
+        if min(other._last()) < 0:
+            raise ValueError(f"crop_size {self.top_shape[1]} is larger than it is, {shape[1]} x {shape[2]}")
+        if self.mean is not None:
+            other.mean = np.broadcast_to(self.mean_values, shape)
+        return other
 
     def apply(self, images: np.ndarray, draw: Draw) -> np.ndarray:
         """float32 [B, C, h, w] of records [B, C, H, W] as drawn."""
