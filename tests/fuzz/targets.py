@@ -26,6 +26,7 @@ from crnn.proto.stored import read_layers
 from crnn.proto.text import parse
 from crnn.proto.upgrade import upgrade_net
 from crnn.solver.resume import read as read_resume
+from crnn.solver.snapshot import run_of
 from crnn.testing import golden
 
 REFUSALS = (ValueError, OSError)
@@ -111,7 +112,8 @@ def checksums(data: bytes) -> None:
 def resume_json(data: bytes) -> None:
     on_disk(data, "run.resume.json")
     state = on_disk(b"", "run.solverstate")
-    read_resume(state, state)
+    run_of(state.removesuffix(".solverstate"))
+    read_resume(state)
 
 
 def arrays(data: bytes) -> None:
@@ -139,7 +141,7 @@ def resume() -> bytes:
     path, empty = Path(_folder.name, "run.solverstate"), hashlib.sha256().hexdigest()
     place = {"seed": 1, "skip": 0, "position": 12}
     rest = {"data": [{"data": place}], "states": [], "states_of_other_ranks": [], "loss_scale": {}}
-    write_resume(str(path), {"seed": 1, "losses": [0.5], **rest, "sha256": {path.name: empty}})
+    write_resume(str(path), {"run": "0123", "seed": 1, "losses": [0.5], **rest, "sha256": {path.name: empty}})
     return path.with_suffix(".resume.json").read_bytes()
 
 
