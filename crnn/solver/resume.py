@@ -10,16 +10,23 @@ from crnn.net import weights
 from crnn.proto import pb
 from crnn.solver import precision
 
+#: How fields of a solver begin that change no update.
+_APART = (
+    *("net", "train_net", "test", "snapshot", "max_iter"),
+    *("display", "average_loss", "debug_info", "solver_mode", "device_id", "compile"),
+)
 _PLACE = ("seed", "skip", "position")  # what a BatchLoader needs to go on with the same batches
 
 
 def identity(solver) -> str:
-    """Tells a run's snapshots from another's, wherever its files lie: a hash of its settings, its seed and
-    its blobs. A resumed run keeps that of the run it continues."""
+    """Tells a run's snapshots from another's: a hash of what its updates depend on, its settings (not where
+    its files lie, when it ends or what it tells), its seed and its blobs. A resumed run keeps that of the run
+    it continues."""
     settings = pb.SolverParameter()
     settings.CopyFrom(solver.param)
-    for place in ("net", "train_net", "test_net", "snapshot_prefix", "weights", "max_iter"):
-        settings.ClearField(place)
+    for field, _ in solver.param.ListFields():
+        if field.name.startswith(_APART):
+            settings.ClearField(field.name)
     blobs = "".join(f"{param.name} {list(param.blob.shape)}\n" for param in solver.params)
     text = settings.SerializeToString(deterministic=True) + f"{solver.seed}\n{blobs}".encode()
     return hashlib.sha256(text).hexdigest()[:16]
