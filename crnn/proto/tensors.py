@@ -37,7 +37,7 @@ def write_tensors(path: str | os.PathLike, net: pb.NetParameter) -> None:
         try:
             safetensors.numpy.save_file(tensors, part, {"format": "np", _NET: dump(net)})
         except safetensors.SafetensorError as error:  # a full disk
-            raise OSError(f"{path} cannot be written: {error}") from None
+            raise OSError(str(error)) from None
 
 
 def read_tensors(path: str | os.PathLike) -> tuple[dict[str, dict[int, np.ndarray]], pb.NetParameter | None]:

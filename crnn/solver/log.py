@@ -46,11 +46,6 @@ class Lasting:
     def isatty(self) -> bool:
         return self.stream is not None and self.stream.isatty()
 
-    def fileno(self) -> int:
-        if self.stream is None:
-            raise OSError("there is no such stream")
-        return self.stream.fileno()
-
     def _try(self, do: Callable[[], object]) -> None:
         try:
             if self.stream is not None:

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     keep_freed()
     for flag in ("solver", "snapshot", "weights"):
         if getattr(arguments, flag) in ("", []):
-            raise ValueError(f"--{flag} is empty: give a file, or leave it out")
+            raise ValueError(f"--{flag} is empty: give a file")
     document = read_solver(arguments.solver)
     amend(document.message, arguments)
     devices = devices_of(document.message, arguments.gpu)

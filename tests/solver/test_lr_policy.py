@@ -57,6 +57,7 @@ def test_sigmoid_is_half_at_stepsize():
     [
         ({"lr_policy": "sigmoid", "gamma": 0.1, "stepsize": 10000}, 0.0),
         ({"lr_policy": "sigmoid", "gamma": -1, "stepsize": -2000}, 0.0),
+        ({"lr_policy": "restart", "base_lr": 0, "restart_period": 9, "restart_floor": 1}, 0.0),
         ({"lr_policy": "inv", "gamma": -1, "power": 1}, math.inf),
         ({"lr_policy": "exp", "gamma": 1e300}, math.inf),
         ({"lr_policy": "poly", "max_iter": 1, "power": 0.5}, math.nan),
@@ -65,7 +66,7 @@ def test_sigmoid_is_half_at_stepsize():
 def test_rates_beyond_a_doubles_range_are_as_in_c(fields, wanted):
     """Python raises where C has an infinity, or a nan where Python's power is complex."""
     iteration = {"inv": 1, "exp": 2, "poly": 2}.get(fields["lr_policy"], 0)
-    value, _ = lr_policy.rate(pb.SolverParameter(base_lr=0.5, **fields), iteration, 0)
+    value, _ = lr_policy.rate(pb.SolverParameter(**{"base_lr": 0.5, **fields}), iteration, 0)
     assert value == pytest.approx(wanted, nan_ok=True)
 
 

@@ -1,6 +1,9 @@
 """`crnn convert`: weights there and back exactly; nets to ONNX and torch.export give what crnn gives."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +173,13 @@ def test_c_rnn_at_full_size(run):
     wanted = net(x)["prob"].detach().numpy()
     assert wanted.max() > 2 / 1000  # not the uniform distribution of an untrained net
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_a_file_that_does_not_fit_is_one_sentence_and_leaves_nothing(run, tmp_path):
+    """As on a full disk: a process that may write 1 KiB a file."""
+    words = f"ulimit -f 1; {sys.executable} -m crnn convert {MODEL} out.safetensors"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", words], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "cannot write out.safetensors: Error while serializing" in done.stderr
+    assert not list(tmp_path.glob("*safetensors*"))
