@@ -3,8 +3,9 @@
 Once a scan is one kernel, bytes bound it (L-RNN's maps above all). The directions' sum reads all states again
 to write one map; the projection writes z for the scan to read. On CUDA the sum is made from the second-level
 cache, where the states have just been written, and z = W_ih x + b stays in registers, in float; on the CPU
-the sum is one pass, and W_ih is multiplied by the scan's own product. What is saved for backward is the
-scan's, so that backward is the scan's too, and three products more.
+a thread takes its part of the map through all directions and sums them in its cache, and W_ih is multiplied
+by the scan's own product. What is saved for backward is the scan's, so that backward is the scan's too, and
+three products more.
 Kernels: csrc/cuda/spatial_table.cuh, csrc/cpu/spatial_cpu.cpp.
 """
 

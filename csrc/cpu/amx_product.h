@@ -29,16 +29,20 @@ struct AmxProduct : Blocked<float, 64, 2, 12> {
     return depth(inner) * ((columns + kWidth - 1) / kWidth * kWidth) / 2;
   }
 
-  static void pack(const BFloat16* matrix, int64_t inner, int64_t columns, int64_t row_stride,
-      int64_t column_stride, float* packed) {
+  static void pack(
+      const Matrix<BFloat16>& upper, const Matrix<BFloat16>& lower, int64_t columns, float* packed) {
     auto* to = reinterpret_cast<BFloat16*>(packed);
-    for (int64_t panel = 0; panel < columns; panel += kWidth)
-      for (int64_t block = 0; block < inner; block += kBlockDepth)
-        for (int64_t first = panel; first < panel + kWidth; first += kRows)
-          for (int64_t pair = block; pair < block + kBlockDepth; pair += 2)
-            for (int64_t c = first; c < first + kRows; ++c)
-              for (int64_t i = pair; i < pair + 2; ++i)
-                *to++ = i < inner && c < columns ? matrix[i * row_stride + c * column_stride] : BFloat16(0.f);
+    const int64_t inner = upper.inner + lower.inner;
+    const auto at = [&](int64_t i, int64_t c) {
+      const Matrix<BFloat16>& m = i < upper.inner ? upper : lower;
+      return m.values[(i < upper.inner ? i : i - upper.inner) * m.row_stride + c * m.column_stride];
+    };
+    for (int64_t block = 0; block < inner; block += kBlockDepth)
+      for (int64_t first = 0; first < kWidth; first += kRows)
+        for (int64_t pair = block; pair < block + kBlockDepth; pair += 2)
+          for (int64_t c = first; c < first + kRows; ++c)
+            for (int64_t i = pair; i < pair + 2; ++i)
+              *to++ = i < inner && c < columns ? at(i, c) : BFloat16(0.f);
   }
 
   // Of `count` chains, those in the first tile of rows; the others are in the second.

@@ -79,16 +79,13 @@ struct Blocked {
     return inner * ((columns + kWidth - 1) / kWidth * kWidth);
   }
 
-  // packed[panel][i][c] = matrix[i * row_stride + c * column_stride], the last panel padded with zeros; one
-  // of the strides is 1.
+  // packed[i][c] is row i, column c of the two; zeros past `columns`.
   template <typename S>
-  static void pack(
-      const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride, T* packed) {
-    for (int64_t first = 0; first < columns; first += kWidth, packed += inner * kWidth) {
-      const S* const panel = matrix + first * column_stride;
-      const int64_t count = columns - first < kWidth ? columns - first : kWidth;
-      column_stride == 1 ? pack_rows(panel, inner, count, row_stride, packed)
-                         : pack_columns(panel, inner, count, column_stride, packed);
+  static void pack(const Matrix<S>& upper, const Matrix<S>& lower, int64_t columns, T* packed) {
+    for (const Matrix<S>* m : {&upper, &lower}) {
+      m->column_stride == 1 ? pack_rows(m->values, m->inner, columns, m->row_stride, packed)
+                            : pack_columns(m->values, m->inner, columns, m->column_stride, packed);
+      packed += m->inner * kWidth;
     }
   }
 

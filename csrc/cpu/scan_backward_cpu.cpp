@@ -29,11 +29,7 @@ constexpr int64_t kInside = 1 << 14;  // values of a direction's W_hh, at most, 
 // more than there are units.
 constexpr int64_t kGroups = 16, kGroupSteps = 1 << 11;
 
-// Units first .. end - 1, of one direction, which share a sum of d W_hh; without sums each unit is alone.
-struct Group {
-  int64_t first, end;
-};
-
+// Units of a group are of one direction and share a sum of d W_hh; without sums each unit is alone.
 std::vector<Group> groups(const ScanShape& q, const std::vector<Unit>& work, bool sums) {
   std::vector<Group> list;
   for (int64_t first = 0, end; first < int64_t(work.size()); first = end) {
@@ -58,7 +54,7 @@ void run(const ScanShape& q, const ScanInputs& in, const std::string& variant, B
     scratch_size = backward_scratch<decltype(c)>(q.D, tiles.rows, tiles.width, dwhh);
     first_gates = c.kFirstGates;
   });
-  const Packed<S> packed(q, in.whh.const_data_ptr<S>(), q.D, tiles, first_gates, false, call);
+  const Packed<S> packed(q, in.whh, {}, false, tiles, first_gates, call);
   const std::vector<Unit> work =
       units(q, tiles.rows, dwhh || q.params, [](const Direction& d) { return d.gradient_segments(); });
   const std::vector<Group> parts = groups(q, work, dwhh);

@@ -26,34 +26,34 @@ namespace {
 using torch::headeronly::ScalarType;
 using OptionalTensor = std::optional<Tensor>;
 
-// W_hh, and each row of W_ih behind W_hh's: [K, gates*D, D + C].
-template <typename S>
-Aligned<S> side_by_side(const ScanShape& q, const S* whh, const Tensor& w_ih) {
-  const int64_t C = w_ih.size(2), rows = q.gates * q.D;
-  const S* wih = w_ih.const_data_ptr<S>();
-  Aligned<S> both(q.K * rows * (q.D + C));
-  torch::stable::parallel_for(0, q.K * rows, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      S* out = std::copy_n(whh + r * q.D, q.D, both.data() + r * (q.D + C));
-      std::copy_n(wih + (w_ih.size(0) == 1 ? r % rows : r) * C, C, out);
-    }
-  });
-  return both;
-}
+constexpr int64_t kNear = 1 << 20;  // bytes, at most, of a part's sum that stays in the second cache
 
-// run(unit, scratch) for all of `work`, on torch's threads; one thread takes the units u, u + apart, ... .
-template <typename T, typename Run>
-void parallel_units(const std::vector<Unit>& work, int64_t apart, int64_t scratch_size, Run&& run) {
-  share_out(apart, [&] {
-    return [&, scratch = Aligned<T>(scratch_size)](int64_t first) {
-      for (int64_t u = first; u < int64_t(work.size()); u += apart) run(work[u], scratch.data());
-    };
-  });
+// Each part of a sum, direction after direction; without a sum each unit is alone.
+std::vector<Group> groups(const ScanShape& q, int64_t rows, const Sum* sum, std::vector<Unit>& work) {
+  const auto segments_of = [](const Direction& d) { return d.value_segments(); };
+  std::vector<Group> list;
+  if (!sum) {
+    work = units(q, rows, false, segments_of);
+    for (int64_t u = 0; u < int64_t(work.size()); ++u) list.push_back({u, u + 1});
+    return list;
+  }
+  const auto [parts, cuts] = sum->parts;
+  const int64_t most = most_chains(q, rows);
+  for (int64_t part = 0, first = 0; part < parts; ++part, first = work.size()) {
+    for (int64_t k = 0; k < q.K; ++k) {
+      const Segments segments = segments_of(q.plan[k]);
+      const int64_t piece = segments.count * q.N / cuts, begin = cuts * part / parts * piece,
+                    end = cuts * (part + 1) / parts * piece;
+      add_units(work, k, segments, begin, end - begin, (end - begin + most - 1) / most);
+    }
+    list.push_back({first, int64_t(work.size())});
+  }
+  return list;
 }
 
 template <typename S>
 void run_forward(const ScanShape& given, const ScanInputs& in, const std::string& variant, const Added& added,
-    Tensor& state, Tensor& saved, const Sum* sum) {
+    Tensor& state, Tensor& saved, bool states, const Sum* sum) {
   ScanShape q = given;
   if (sum)  // the chains of all directions in one order
     for (Direction& d : q.plan) d = d.lines_sorted();
@@ -61,43 +61,53 @@ void run_forward(const ScanShape& given, const ScanInputs& in, const std::string
   const auto& [z, zs, x, w_ih] = added;
   const int64_t C = w_ih ? w_ih->size(2) : 0;
   ForwardCall<S> call{make_call<S>(q, in, tiles.width), z.const_data_ptr<S>(), optional_data<S>(x), zs,
-      x ? Strides{x->stride(0), x->stride(1), 0} : Strides{}, C, state.mutable_data_ptr<S>(),
-      saved.mutable_data_ptr<S>(), sum ? sum->y.mutable_data_ptr<S>() : nullptr,
-      Compute<S>(sum ? sum->scale : 1)};
+      x ? Strides{x->stride(0), x->stride(1), 0} : Strides{}, C,
+      states ? state.mutable_data_ptr<S>() : nullptr, states ? saved.mutable_data_ptr<S>() : nullptr,
+      sum ? sum->y.mutable_data_ptr<S>() : nullptr, Compute<S>(sum ? sum->scale : 1)};
+  call.by_sample = sum && sum->parts.cuts == q.N;
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell, [&](auto c) {
     scratch = forward_scratch<decltype(c)>(q.D, C, tiles.width), first_gates = c.kFirstGates;
   });
-  const S* whh = in.whh.const_data_ptr<S>();
-  const Aligned<S> both = w_ih ? side_by_side(q, whh, *w_ih) : Aligned<S>();
-  const Packed<S> packed(q, w_ih ? both.data() : whh, q.D + C, tiles, first_gates, true, call);
+  const Packed<S> packed(q, in.whh, w_ih, true, tiles, first_gates, call);
   const auto tile = tiles.forward[Cells::index(in.cell)];
-  const std::vector<Unit> work =
-      units(q, tiles.rows, false, [](const Direction& d) { return d.value_segments(); });
-  const int64_t count = work.size();
-  parallel_units<Compute<S>>(work, sum ? count / q.K : count, scratch,
-      [&](const Unit& u, Compute<S>* buffer) { tile(call, u, buffer); });
+  std::vector<Unit> work;
+  const std::vector<Group> list = groups(q, tiles.rows, sum, work);
+  share_out(list.size(), [&] {
+    return [&, buffer = Aligned<Compute<S>>(scratch)](int64_t g) {
+      for (int64_t u = list[g].first; u < list[g].end; ++u) tile(call, work[u], buffer.data());
+    };
+  });
 }
 
 }  // namespace
 
-bool sums_alone(const ScanShape& q, const Tensor& like) {
+Parts parts_of_sum(const ScanShape& q, const Tensor& like, bool states) {
   const ScalarType type = like.scalar_type();
-  if (type != ScalarType::Float && type != ScalarType::Double) return false;
+  if (type != ScalarType::Float && type != ScalarType::Double) return {};  // a sum is rounded once
   const Direction first = q.plan[0].lines_sorted();
-  for (const Direction& d : q.plan)
-    if (!first.same_segments(d.lines_sorted())) return false;
-  return first.value_segments().count * q.N >= kUnits * kTile;
+  int64_t cuts = first.value_segments().count * q.N, chains = cuts;
+  for (const Direction& d : q.plan) {
+    if (!first.same_segments(d.lines_sorted())) cuts = q.N;
+    chains = std::min(chains, d.value_segments().count * q.N);
+  }
+  const int64_t threads = torch::stable::get_num_threads(), most = most_chains(q, kTile / 2);
+  const int64_t parts = std::min(cuts, round_up((chains + most - 1) / most, threads));
+  if (parts == 0 || 2 * chains < most * parts) return {};
+  const int64_t largest = (cuts + parts - 1) / parts, slowest = (parts + threads - 1) / threads * largest;
+  const bool idle = slowest * threads * 9 > cuts * 10;  // more than a tenth of the time
+  const int64_t bytes = q.N * q.P / cuts * largest * q.D * (type == ScalarType::Float ? 4 : 8);
+  return idle || (states && bytes > kNear) ? Parts{} : Parts{parts, cuts};
 }
 
 std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,
-    const std::string& variant, const Sum* sum) {
+    const std::string& variant, bool states, const Sum* sum) {
   const Tensor& z = added.z;
-  const int64_t kept = sum ? 0 : q.P;
+  const int64_t kept = states ? q.P : 0;
   Tensor state = torch::stable::new_empty(z, {q.states, kept, q.N, q.K, q.D});
   Tensor saved = torch::stable::new_empty(z, {kept, q.N, q.K, q.saved, q.D});
   THO_DISPATCH_V2(z.scalar_type(), "crnn::scan on cpu",
-      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, added, state, saved, sum); }),
+      AT_WRAP([&] { run_forward<scalar_t>(q, in, variant, added, state, saved, states, sum); }),
       AT_EXPAND(AT_FLOATING_TYPES), ScalarType::Half, ScalarType::BFloat16);
   return {state, saved};
 }

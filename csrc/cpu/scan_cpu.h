@@ -18,19 +18,26 @@ struct Added {
   std::optional<Tensor> x, w_ih;
 };
 
+// Parts of the maps, the same positions in all directions: a thread takes one through direction after
+// direction, and their sum is made in its cache. They consist of `cuts` pieces: of chains, or of samples.
+struct Parts {
+  int64_t count, cuts;
+};
+
 // The directions' sum [N, P, D], times scale.
 struct Sum {
   Tensor y;
   double scale;
+  Parts parts;
 };
 
-// Whether the scan can write the sum and no states: in the type that it computes in, over directions whose
-// chains hold the same positions, of which a thread takes a tile through all of them.
-bool sums_alone(const ScanShape& q, const Tensor& like);
+// Of a scan that makes the sum itself; none where a pass over the states is better: where threads would wait,
+// or where states are written too and a part's sum would not stay in cache beside them.
+Parts parts_of_sum(const ScanShape& q, const Tensor& like, bool states);
 
-// state [states, P, N, K, D] and what backward needs; with `sum` that alone is written, and both are empty.
+// state [states, P, N, K, D] and what backward needs, empty where `states` are not asked for; and `sum`.
 std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,
-    const std::string& variant, const Sum* sum = nullptr);
+    const std::string& variant, bool states = true, const Sum* sum = nullptr);
 
 // d W_hh [K, gates*D, D] from dz and what the scan was given and gave, by a pass of its own.
 void scan_weights(const ScanShape& q, const ScanInputs& in, const Tensor& dz, const Tensor& state,

@@ -2,8 +2,9 @@
 //
 //   projection  by the scan itself: a row of x stands behind each h, W_ih behind W_hh, and z is never in
 //               memory; by one product before the scan where that reads W_ih too often
-//   sum         one pass: it reads the states once more and writes a K-th of them (torch's sum over an axis
-//               between others takes up to nine times as long); where no state is asked for, the scan's own
+//   sum         by the scan itself, in the cache of the thread that takes a part of the map through all
+//               directions; else one pass, which reads the states once more and writes a K-th of them
+//               (torch's sum over an axis between others takes up to nine times as long)
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -93,11 +94,11 @@ std::tuple<Tensor, Tensor, Tensor> spatial_scan_cpu(const Tensor& x, const Optio
                       : projects(q, x.size(2)) ? with_input(q, x, *w_ih, bias)
                                                : projected(q, x, *w_ih, bias);
   const bool summed = combine != "concat";
-  const Sum sum{
-      torch::stable::new_empty(x, {summed ? q.N : 0, q.P, q.D}), combine == "mean" ? 1.0 / double(q.K) : 1.0};
-  const bool alone = !states && sums_alone(q, x);
-  const auto [state, saved] = scan_forward(q, in, added, variant, alone ? &sum : nullptr);
-  if (summed && !alone)
+  const Sum sum{torch::stable::new_empty(x, {summed ? q.N : 0, q.P, q.D}),
+      combine == "mean" ? 1.0 / double(q.K) : 1.0, summed ? parts_of_sum(q, x, states) : Parts{}};
+  const bool inside = sum.parts.count > 0;
+  const auto [state, saved] = scan_forward(q, in, added, variant, states || !inside, inside ? &sum : nullptr);
+  if (summed && !inside)
     THO_DISPATCH_V2(x.scalar_type(), "crnn::spatial_scan on cpu", AT_WRAP([&] {
       sum_directions(q, sum.scale, state.const_data_ptr<scalar_t>(), sum.y.mutable_data_ptr<scalar_t>());
     }),

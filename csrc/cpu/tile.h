@@ -43,13 +43,24 @@ inline int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+// Rows of a matrix; one of the strides is 1.
+template <typename S>
+struct Matrix {
+  const S* values;
+  int64_t inner, row_stride, column_stride;
+
+  Matrix from_column(int64_t c) const {
+    return {values + c * column_stride, inner, row_stride, column_stride};
+  }
+};
+
 // Element strides of a [P, N, K, D] tensor; channels are dense.
 struct Strides {
   int64_t p, n, k;
 };
 
-// Chains first .. first + count - 1 of direction k; a chain is (segment, sample), numbered segment by
-// segment.
+// Chains first .. first + count - 1 of direction k; a chain is (segment, sample), in the order that the call
+// says.
 struct Unit {
   int64_t index, k, first, count;
   Segments segments;
@@ -62,6 +73,7 @@ struct Call {
   const Direction* plan;
   const S *cell_params, *initial, *cont;
   int64_t width;                // columns of a panel of packed
+  bool by_sample;               // chains are numbered sample by sample, else segment by segment
   const Compute<S>* packed[2];  // W_hh of each phase, per direction, as the tiles pack it
 
   int64_t row(int64_t p, int64_t n, int64_t k) const { return (p * N + n) * K + k; }
@@ -76,10 +88,9 @@ template <typename S>
 struct ForwardCall : Call<S> {
   const S *z, *x;
   Strides zs, xs;
-  int64_t C;  // of a row of x; 0 without
-  S *state, *saved;
-  // With y [N, P, D] neither is written: h times scale is added there, or begins there where k is 0.
-  S* y;
+  int64_t C;         // of a row of x; 0 without
+  S *state, *saved;  // both null where y alone is asked for
+  S* y;              // [N, P, D], or null: the sum of the directions, which k = 0 begins, times scale
   Compute<S> scale;
 };
 
@@ -126,7 +137,7 @@ inline int64_t lines(int64_t values) {
 }
 template <typename Cell>
 int64_t forward_lines(int64_t D, int64_t C) {
-  return lines(C ? C : Cell::kGates * D) + lines(D) + lines(Cell::kSaved * D);
+  return lines(C ? C : Cell::kGates * D) + 2 * lines(D) + lines(Cell::kSaved * D);
 }
 template <typename Cell>
 int64_t backward_lines(int64_t D) {
@@ -171,10 +182,10 @@ struct Tiles {
   void (*backward[Cells::kCount])(
       const BackwardCall<S>&, const Unit*, int64_t count, Compute<S>* sum, Compute<S>* scratch);
   void (*weights)(const WeightsCall<S>&, const WeightsShare<Compute<S>>&, Compute<S>* scratch);
-  // Of a matrix [inner, columns] with these strides, as the product reads it: how many values, and which.
+  // How many values of a matrix [inner, columns] the product reads; and a panel of them: `columns` of
+  // `upper` and, below it, `lower`.
   int64_t (*packed_size)(int64_t inner, int64_t columns);
-  void (*pack)(const S* matrix, int64_t inner, int64_t columns, int64_t row_stride, int64_t column_stride,
-      Compute<S>* packed);
+  void (*pack)(const Matrix<S>& upper, const Matrix<S>& lower, int64_t columns, Compute<S>* packed);
 };
 
 template <typename S>

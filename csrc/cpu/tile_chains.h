@@ -49,7 +49,9 @@ struct Tile {
   Tile(const Call& call, const Unit& unit)
       : c(call), u(unit), dir(call.plan[unit.k]), D(call.D), size(unit.count * call.D) {
     for (int64_t b = 0; b < u.count; ++b) {
-      sample[b] = (u.first + b) % c.N, segment[b] = (u.first + b) / c.N;
+      const int64_t chain = u.first + b;
+      sample[b] = c.by_sample ? chain / u.segments.count : chain % c.N;
+      segment[b] = c.by_sample ? chain % u.segments.count : chain / c.N;
       origin[b] = dir.position(segment[b] * u.segments.steps);
     }
   }

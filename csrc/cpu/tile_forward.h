@@ -41,10 +41,8 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
       const int64_t p = origin[b], n = sample[b], row = c.row(p, n, u.k) * D;
       first[b] = {c.z + p * c.zs.p + n * c.zs.n + u.k * c.zs.k, nullptr, nullptr, nullptr, nullptr};
       if (c.C) first[b].x = c.x + p * c.xs.p + n * c.xs.n;
-      if (c.y)
-        first[b].y = c.y + (n * c.P + p) * D;
-      else
-        first[b].state = c.state + row, first[b].saved = c.saved + row * Cell::kSaved;
+      if (c.state) first[b].state = c.state + row, first[b].saved = c.saved + row * Cell::kSaved;
+      if (c.y) first[b].y = c.y + (n * c.P + p) * D;
     }
   }
 
@@ -106,16 +104,16 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   void gather(Lines& lines, int64_t moved) const {
     for (int64_t b = 0; b < u.count; ++b) {
       c.C ? lines.add(x(b, moved), c.C) : lines.add(input(b, moved), Cell::kGates * D);
-      lines.add(c.y ? summed(b, moved) : state(b, moved), D);
-      if (!c.y) lines.add(saved(b, moved), Cell::kSaved * D);
+      if (c.state) lines.add(state(b, moved), D), lines.add(saved(b, moved), Cell::kSaved * D);
+      if (c.y) lines.add(summed(b, moved), D);
     }
   }
 
-  void add_to_sum(int64_t b, int64_t begin, int64_t end) {
+  void add_to_sum(int64_t b, const S* h, int64_t begin, int64_t end) {
     S* y = summed(b, moved);
     const bool first = u.k == 0, last = u.k == c.K - 1;
 #pragma GCC ivdep
-    for (int64_t d = begin; d < end; ++d) y[d] = first ? unkept[d] : S(T(y[d]) + T(unkept[d]));
+    for (int64_t d = begin; d < end; ++d) y[d] = first ? h[d] : S(T(y[d]) + T(h[d]));
     for (int64_t d = begin; last && c.scale != 1 && d < end; ++d) y[d] = S(T(y[d]) * c.scale);
   }
 
@@ -158,8 +156,8 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
   void finish(int64_t b, int64_t begin, int64_t count) {
     const int64_t end = begin + count < D ? begin + count : D;
     const S *in = input(b, moved), *params = c.cell_params + u.k * Cell::kParams * D;
-    S* state_row = c.y ? unkept : state(b, moved);
-    S* saved_row = c.y ? unkept + Cell::kStates * D : saved(b, moved);
+    S* state_row = c.state ? state(b, moved) : unkept;
+    S* saved_row = c.state ? saved(b, moved) : unkept + Cell::kStates * D;
     const T *rec0 = rec[0] + b * columns[0], *rec1 = rec[1] + b * columns[1], *kept_row = kept + b * D;
     const T* before_row = before + b * lda;
     T* now_row = (kByPanel ? operand : before) + b * lda;
@@ -170,7 +168,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
     }
     if constexpr (Cell::kGatesApart) open_gates<0>(b, in);
     const int64_t D = this->D, size = this->size, wide = this->wide;
-    const int64_t plane = c.y ? D : c.plane();
+    const int64_t plane = c.state ? c.plane() : D;
 #pragma GCC ivdep
     for (int64_t d = begin; d < end; ++d) {
       T x[Cell::kGates], r[Cell::kGates], prev[Cell::kStates], p[Cell::kParams + 1], now[Cell::kStates];
@@ -194,7 +192,7 @@ struct ForwardTile : Tile<Cell, S, Product, ForwardCall<S>> {
         state_row[j * plane + d] = now[j], now_row[j * wide + d] = now[j];
       for (int i = 0; i < Cell::kSaved; ++i) saved_row[i * D + d] = saved[i];
     }
-    if (c.y) add_to_sum(b, begin, end);
+    if (c.y) add_to_sum(b, state_row, begin, end);
   }
 };
 

@@ -106,16 +106,21 @@ def test_every_instruction_set_projects(on_cpu, cell, variant):
     assert_near(y, definition(**given, **rest)[0], 1e-14)
 
 
-def test_a_projecting_scan_has_equal_bits_for_any_number_of_threads(on_cpu):
-    case = SpatialCase(ScanCase("relu", "carry_value", FOUR, 50, 3, 4, 64), C=64)
-    given, found, before = case.inputs(torch.float32), [], torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(spatial_scan(**given, plan=case.scan.plan)[0])
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(y, found[0]) for y in found)
+@pytest.mark.parametrize(
+    ("line_break", "order", "N"),
+    [("carry_value", FOUR, 50), ("reset", FOUR, 9), ("reset", FOUR[:2], 9), ("reset", FOUR, 1)],
+)
+@pytest.mark.parametrize("cell", ["relu", "gru"])
+def test_equal_bits_for_any_number_of_threads(on_cpu, cell, line_break, order, N, threads):
+    """Of which it depends where the sum is made: in the scan, cut between lines or samples, or after it."""
+    case = SpatialCase(ScanCase(cell, line_break, order, N, 13, 11, 40), "mean", C=64)
+    given, rest = case.inputs(torch.float32), {"plan": case.scan.plan, "cell": cell, "combine": "mean"}
+    found = []
+    for count in (1, 2, 3, 4, 9):
+        threads(count)
+        found.append(spatial_scan(**given, **rest))
+    assert all(torch.equal(y, found[0][0]) and torch.equal(h, found[0][1]) for y, h in found)
+    assert_near(found[0][0], definition(**given, **rest)[0], 2e-6)
 
 
 @pytest.mark.parametrize("C", [0, 3, 500])

@@ -112,7 +112,7 @@ struct Scan {
   }
 
   Call<S> call(const Tiles<S>& tiles, bool transposed) {
-    Call<S> c{P, q.N, kK, D, plan, params.data(), initial.data(), nullptr, tiles.width, {}};
+    Call<S> c{P, q.N, kK, D, plan, params.data(), initial.data(), nullptr, tiles.width, false, {}};
     const int64_t outputs[2] = {kFirst * D, (kG - kFirst) * D};
     int64_t sizes[2];
     for (int i : {0, 1})
@@ -122,8 +122,11 @@ struct Scan {
       for (int i : {0, 1}) {
         const S* matrix = whh.data() + (k * kG * D + i * outputs[0]) * D;
         T* to = packed.data() + i * kK * sizes[0] + k * sizes[i];
-        transposed ? tiles.pack(matrix, D, outputs[i], 1, D, to)
-                   : tiles.pack(matrix, outputs[i], D, D, 1, to);
+        const Matrix<S> whole = transposed ? Matrix<S>{matrix, D, 1, D} : Matrix<S>{matrix, outputs[i], D, 1};
+        const int64_t columns = transposed ? outputs[i] : D,
+                      size = tiles.packed_size(whole.inner, tiles.width);
+        for (int64_t c = 0; c < columns; c += tiles.width, to += size)
+          tiles.pack(whole.from_column(c), {}, std::min(tiles.width, columns - c), to);
       }
     c.packed[0] = packed.data(), c.packed[1] = packed.data() + kK * sizes[0];
     return c;
