@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from crnn.ops.reference import CELLS
-from crnn.testing import FOUR, InnerProductCase, LrnCase, ScanCase, UpdateCase
+from crnn.testing import FOUR, InnerProductCase, LrnCase, ScanCase, TransposedCase, UpdateCase
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ("right", "left")
 
 
-Case = ScanCase | LrnCase | InnerProductCase | UpdateCase
+Case = ScanCase | LrnCase | InnerProductCase | TransposedCase | UpdateCase
 
 
 class Shape(NamedTuple):
@@ -94,6 +94,7 @@ SHAPES = [
     Shape("norm1-b256-last", _norm(256, 96, 55, True), GPU),
     Shape("norm2-b256-last", _norm(256, 256, 27, True), GPU),
     *(Shape(f"fc6-b{N}", InnerProductCase(N, 4096, 9216), CPU) for N in (10, 64)),
+    Shape("map-b8-32x32-d128", TransposedCase(8, 128, 32 * 32), CPU),
     Shape("sgd-crnn", UpdateCase("SGD", "L2", 5e-4, 1.0, RATE, tuple(CRNN_BLOBS)), BOTH),
 ]
 
@@ -106,13 +107,13 @@ DTYPES = {
 }
 #: Bits kept of a product's operands, as a relative error.
 EPS = {"bf16": 2**-8, "fp16": 2**-11, "tf32": 2**-11, "fp32": 2**-24}
-OPS = ("scan", "spatial_rnn", "lrn", "inner_product", "update")
+OPS = ("scan", "spatial_rnn", "lrn", "inner_product", "transposed", "update")
 
 
 def ops_of(case: Case) -> tuple[str, ...]:
     """The ops that a case is a case of."""
-    single = {LrnCase: "lrn", InnerProductCase: "inner_product", UpdateCase: "update"}
-    return OPS[:2] if isinstance(case, ScanCase) else (single[type(case)],)
+    single = {LrnCase: "lrn", InnerProductCase: "inner_product", TransposedCase: "transposed"}
+    return OPS[:2] if isinstance(case, ScanCase) else (single.get(type(case), "update"),)
 
 
 def set_tf32(dtype: str) -> None:
@@ -144,6 +145,7 @@ def inputs(case: Case, op: str, dtype: str, device: str) -> tuple[dict[str, Tens
                  gain [K, D] where the cell has it; combined by the sum.
     lrn:         x [N, C, H, W], in the case's order of memory.
     inner_product: x [N, K], weight [outputs, K].
+    transposed:  x [N, A, B].
 
     W_hh is contractive: the states of a long chain neither explode nor die.
     """
@@ -159,6 +161,8 @@ def inputs(case: Case, op: str, dtype: str, device: str) -> tuple[dict[str, Tens
     if op == "inner_product":
         found = {"x": normal(case.N, case.K), "weight": normal(case.outputs, case.K, scale=case.K**-0.5)}
         return {name: t.requires_grad_() for name, t in found.items()}, normal(case.N, case.outputs)
+    if op == "transposed":
+        return {"x": normal(case.N, case.A, case.B).requires_grad_()}, normal(case.N, case.B, case.A)
     cell, K, D, P = CELLS[case.cell], len(case.directions), case.D, case.H * case.W
     w_hh = normal(K, cell.gates * D, D, scale=0.7 / D**0.5)
     if op == "spatial_rnn":

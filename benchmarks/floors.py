@@ -47,6 +47,8 @@ def work(case: Case, op: str, mode: str, itemsize: int) -> Work:
         return Work(0, passes * math.prod(case.shape) * itemsize, 0)
     if op == "update":  # reads blob, gradient and velocity; writes blob and velocity
         return Work(0, 5 * sum(map(math.prod, case.shapes)) * itemsize, 0)
+    if op == "transposed":
+        return Work(0, (4 if mode == "forward+backward" else 2) * math.prod(case) * itemsize, 0)
     if op == "inner_product":
         N, outputs, K = case
         macs, values = N * outputs * K, N * K + outputs * K + N * outputs

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crnn.ops import transposed_reference
 from crnn.ops.spatial import combined, spatial_input
 from crnn.testing import LrnCase, ScanCase, relative_error
 
@@ -85,6 +86,8 @@ def plain_torch(case: cases.Case, op: str, device: str) -> Callable:
         return partial(plain_lrn, case)
     if op == "inner_product":
         return F.linear
+    if op == "transposed":
+        return transposed_reference.transposed
     loop = unrolled(case.plan, case.cell, device)
     return loop if op == "scan" else partial(plain_spatial, loop, case)
 

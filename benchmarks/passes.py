@@ -1,4 +1,4 @@
-"""The ops that are one pass over memory, lrn, inner_product and update, beside torch's own."""
+"""The ops that are one pass over memory, lrn, inner_product, transposed and update, beside torch's own."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crnn.ops import backends, inner_product, lrn, update, update_reference
+from crnn.ops import backends, inner_product, lrn, transposed, transposed_reference, update, update_reference
 from crnn.testing import LrnCase, UpdateCase
 
 from .cases import DTYPES
@@ -37,6 +37,16 @@ def inner_product_contestants(device: str) -> dict[str, Callable]:
         return inner_product
 
     return {"crnn": ours, "F.linear": lambda: F.linear}
+
+
+def transposed_contestants(device: str) -> dict[str, Callable]:
+    """Functions of x."""
+
+    def ours() -> Callable:
+        require(device)
+        return transposed
+
+    return {"crnn": ours, "x.mT.contiguous": lambda: transposed_reference.transposed}
 
 
 class Updater:

@@ -117,6 +117,8 @@ def contestants(problem: Problem, compiles: bool, every_variant: bool) -> dict[s
         return passes.lrn_contestants(case, device, compiles)
     if problem.op == "inner_product":
         return passes.inner_product_contestants(device)
+    if problem.op == "transposed":
+        return passes.transposed_contestants(device)
     if problem.op == "spatial_rnn":
         fused = VARIANTS[1:] if device == "cuda" else ()
         return {

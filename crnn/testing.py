@@ -237,6 +237,24 @@ def inner_product_cases() -> list[InnerProductCase]:
     return [InnerProductCase(*shape) for shape in shapes]
 
 
+class TransposedCase(NamedTuple):
+    """N matrices [A, B]."""
+
+    N: int
+    A: int
+    B: int
+
+    def __str__(self):
+        return f"{self.N}x{self.A}x{self.B}"
+
+
+def transposed_cases() -> list[TransposedCase]:
+    """Sides that are, and are not, multiples of the squares that are moved at once; empty ones."""
+    sides = [(1, 1), (3, 5), (4, 4), (31, 33), (32, 32), (64, 96), (70, 3), (36, 256), (5, 4097), (129, 130)]
+    cases = [TransposedCase(N, A, B) for N in (1, 3) for A, B in sides]
+    return [*cases, TransposedCase(0, 4, 4), TransposedCase(2, 0, 4), TransposedCase(2, 4, 0)]
+
+
 #: As SCAN_TOLERANCE; float32 sums some thousand terms.
 INNER_PRODUCT_TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6}
 

@@ -29,6 +29,7 @@ STABLE_TORCH_LIBRARY(crnn, m) {
   m.def(
       "lrn_backward(Tensor dy, Tensor x, int size, float alpha, float beta, float k, bool within, "
       "str variant=\"\") -> Tensor dx");
+  m.def("transposed(Tensor x) -> Tensor y");
   m.def("inner_product(Tensor x, Tensor weight, str variant=\"\") -> Tensor y");
   m.def("inner_product_input_backward(Tensor dy, Tensor weight, str variant=\"\") -> Tensor dx");
   m.def("inner_product_weights_backward(Tensor dy, Tensor x, str variant=\"\") -> Tensor dw");

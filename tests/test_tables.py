@@ -103,13 +103,14 @@ def test_a_direction_has_the_same_fields_in_cpp():
 
 OPS = re.findall(r'm\.def\(\s*"(\w+)\(', (CORE.parent / "ops.cpp").read_text())
 IN_PLACE = ["update"]  # nothing to differentiate
-ON_CPU = [  # a GPU takes torch's products: crnn/ops/recurrent_gradient.py, inner_product.py
+ON_CPU = [  # a GPU takes torch's: crnn/ops/recurrent_gradient.py, inner_product.py, transposed.py
     "scan_whole_backward",
     "inner_product",
     "inner_product_input_backward",
     "inner_product_weights_backward",
+    "transposed",
 ]
-IN_PARTS = ["spatial_scan", "inner_product"]  # its backward is the scan's; an op for each input
+IN_PARTS = ["spatial_scan", "inner_product", "transposed"]  # the scan's; an op for each input; itself
 
 
 @pytest.mark.parametrize("op", OPS)

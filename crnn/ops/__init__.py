@@ -7,6 +7,7 @@ from .plan import ORDERS, Direction, LineBreak, plan
 from .scan import scan, scan_states
 from .spatial import spatial_rnn
 from .spatial_scan import spatial_scan
+from .transposed import transposed
 from .update import update
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "scan_states",
     "spatial_rnn",
     "spatial_scan",
+    "transposed",
     "update",
     "use_backend",
 ]

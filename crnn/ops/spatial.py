@@ -11,6 +11,7 @@ from .plan import LineBreak, kept_plan, plan
 from .scan import scan
 from .spatial_scan import sum_and_states
 from .transforms import in_channels_last
+from .transposed import in_order
 
 COMBINE = ("sum", "mean", "concat")
 #: How the layer is computed: scan and neighbours apart; or in one call the scan and the sum of its
@@ -75,7 +76,7 @@ def spatial_rnn(
             raise ValueError(f"variant {variant!r} projects the map alone: it takes w_ih, and no parents")
         check_tensors(x, w_ih, bias, w_hh, gain, parents, w_cs)
         params, bias = cell_params(gain, bias, w_hh)
-        z = x.contiguous(memory_format=torch.channels_last).permute(2, 3, 0, 1).flatten(0, 1)
+        z = in_order(x, True).permute(2, 3, 0, 1).flatten(0, 1)
         # [P, N, C], not projected yet
         in_kernel = combine if variant == "fused" else "concat"
     else:
@@ -91,7 +92,7 @@ def spatial_rnn(
             z, w_ih, bias, w_hh, steps, cell, params, in_kernel, states=in_kernel == "concat"
         )
         y = combined(state[0], combine, H, W) if in_kernel == "concat" else as_map(y, H, W)
-    return y.contiguous(memory_format=torch.channels_last if in_channels_last(x) else torch.contiguous_format)
+    return in_order(y, in_channels_last(x))
 
 
 def chosen_variant(x: Tensor, combine: str, projects: bool = False) -> str:
@@ -153,10 +154,11 @@ def as_map(y: Tensor, H: int, W: int) -> Tensor:
 
 def project(x: Tensor, w: Tensor | None, bias: Tensor | None) -> Tensor:
     """W x + b of every position, [N, P, K, G*D]: one product for all directions. Without W, x itself."""
+    x = in_order(x, True)
     if w is None:
         return x.flatten(2).transpose(1, 2).unsqueeze(2)
     (N, C, H, W), (K, rows, _) = x.shape, w.shape
-    regions = x.permute(0, 2, 3, 1).reshape(N * H * W, C)  # of a map in channels_last order a view
+    regions = x.permute(0, 2, 3, 1).reshape(N * H * W, C)
     z = F.linear(regions, w.reshape(K * rows, C), None if bias is None else bias.reshape(K * rows))
     return z.view(N, H * W, K, rows)
 
