@@ -85,6 +85,10 @@ def check(solver, resume: dict, path: str) -> None:
 
 def put(solver, resume: dict) -> None:
     """Puts it into a solver, both checked."""
+    given = solver.param.random_seed
+    if given >= 0 and given != resume["seed"]:
+        text = f"goes on with the snapshot's seed {resume['seed']}, not with random_seed {given}"
+        solver.note("resume.py", text, shown=True, severity="W")
     solver.run_id, solver.seed = resume.get("run", solver.run_id), resume["seed"]
     solver.losses.extend(resume["losses"])
     solver.precision.restore(resume.get("loss_scale", {}))

@@ -9,6 +9,7 @@ from pathlib import Path
 from crnn.proto.blobs import naming, write_bytes
 from crnn.proto.form import has_form
 from crnn.solver.events import Displayed, Event, Output, Scored, Started
+from crnn.solver.snapshot import iteration_of, states
 
 NUMBER = int | float | None  # null where it is not finite
 ROW = {
@@ -27,7 +28,8 @@ class Rows:
     """A listener: <prefix>.jsonl has every row, <prefix>_train.csv and _test.csv the columns of parse_log.py.
 
     Further test nets write <prefix>_test1.csv and so on. A resumed run keeps the rows before its first
-    iteration; a run from iteration 0 sets older files aside as <name>.1, <name>.2, ...
+    iteration; those after it, which it writes again, go. A run from iteration 0, or from a snapshot that
+    later ones followed, sets the older files aside as <name>.1, <name>.2, ...
     """
 
     def __init__(self, prefix: str):
@@ -51,14 +53,17 @@ class Rows:
             for path in [log, *tables]:
                 _set_aside(path)
             return
+        newest = states(self.prefix)[-1:]
+        aside = any(iteration_of(path) > first for path in newest)  # rows that another snapshot goes with
         if log.exists():
             kept = [row for row in read_rows(log) if row["iter"] < first]
-            _replace(log, [json.dumps(row) for row in kept])
+            _replace(log, [json.dumps(row) for row in kept], aside)
             self.offset = max((row["seconds"] for row in kept), default=0.0)
             self.lr = next((row["lr"] for row in reversed(kept) if row["lr"] is not None), math.nan)
         for path in tables:
             head, rows = _whole_lines(path)[:1], _whole_lines(path)[1:]
-            _replace(path, head + [row for i, row in enumerate(rows, 2) if _iteration(path, i, row) < first])
+            kept = [row for i, row in enumerate(rows, 2) if _iteration(path, i, row) < first]
+            _replace(path, head + kept, aside)
 
     def _write(self, phase: str, event: Displayed | Scored, net: int, speed: float | None) -> None:
         seconds, values = self.offset + event.seconds, _by_name(event.outputs)
@@ -135,7 +140,10 @@ def _whole_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
 
-def _replace(path: Path, lines: list[str]) -> None:
+def _replace(path: Path, lines: list[str], aside: bool) -> None:
+    """By these lines; what was there is set aside, or goes."""
+    if aside:
+        _set_aside(path)
     write_bytes(path, "".join(line + "\n" for line in lines).encode())
 
 

@@ -3,11 +3,14 @@
 Caffe: Solver::Snapshot in src/caffe/solver.cpp, SGDSolver::SnapshotSolverState in sgd_solver.cpp.
 """
 
+import contextlib
+import fcntl
 import glob
 import hashlib
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -31,7 +34,7 @@ ENDINGS = (".solverstate", ".solverstate.h5", ".resume.json", ".caffemodel", ".c
 
 
 def probe(prefix: str, iteration: int) -> None:
-    """Makes the prefix's folder, proves that files can be written there, and clears what killed runs began.
+    """Makes the prefix's folder and proves that files can be written there.
 
     Raises OSError if they cannot, ValueError if there is no prefix.
     """
@@ -44,11 +47,48 @@ def probe(prefix: str, iteration: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         path.unlink()
-        _clear(path.parent, path.name.rpartition("_iter_")[0])
     except OSError as error:
         raise OSError(
             f"cannot write snapshots to {prefix!r}: {error.strerror}; set snapshot_prefix to a writable place"
         ) from error
+
+
+@contextlib.contextmanager
+def alone(prefix: str) -> Iterator[None]:
+    """While entered, no other process of this machine, or of those that share the folder's locks, trains with
+    this prefix. Clears what killed runs began. OSError if another does, or probe()'s.
+    """
+    probe(prefix, 0)
+    path = Path(f"{prefix}_")
+    folder, name = path.parent, path.name.removesuffix("_")
+    lock = folder / f".{name}.lock"
+    descriptor = _locked(lock)
+    try:
+        _clear(folder, name)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before the lock goes: who waits for this file sees that it is gone
+        os.close(descriptor)
+
+
+def _locked(lock: Path) -> int:
+    """A descriptor of the file, which holds its lock; where there are no locks, of the file alone."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            prefix = lock.with_name(lock.name[1:].removesuffix(".lock"))
+            raise OSError(
+                f"another process trains with snapshot_prefix {str(prefix)!r}: wait for its end, or give "
+                "this one a snapshot_prefix of its own"
+            ) from None
+        except OSError:  # a file system without them
+            return descriptor
+        if lock.exists() and os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+            return descriptor
+        os.close(descriptor)  # of a run that has just ended
 
 
 def _clear(folder: Path, name: str) -> None:
@@ -124,6 +164,11 @@ def newest_first(prefix: str) -> tuple[list[str], list[str]]:
     return own, [path for path in paths if path not in own]
 
 
+def iteration_of(path: str) -> int:
+    """By a snapshot's name."""
+    return int(_stem(path).rpartition("_")[2])
+
+
 def _stem(path: str) -> str:
     return path.removesuffix(".h5").removesuffix(".solverstate")
 
@@ -143,7 +188,7 @@ def _set_aside(solver, stem: str) -> None:
 def _remove_old(solver) -> None:
     """Removes this run's snapshots of earlier iterations but the newest snapshot_keep - 1."""
     stems = {_stem(path) for path in states(solver.param.snapshot_prefix)}
-    ours = {int(stem.rpartition("_")[2]): stem for stem in stems if run_of(stem) == solver.run_id}
+    ours = {iteration_of(stem): stem for stem in stems if run_of(stem) == solver.run_id}
     earlier = [ours[i] for i in sorted(ours) if i < solver.iter]
     for stem in earlier[: len(earlier) - (solver.param.snapshot_keep - 1)]:
         for ending in ENDINGS:

@@ -5,6 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -71,8 +72,8 @@ class Solver:
         except ValueError as error:
             raise ValueError(f"{getattr(source, 'name', 'solver')}: {error}") from None
         self.ranks = Ranks()
-        if self.param.snapshot:
-            self._probe(0)
+        if self.param.snapshot and self.ranks.rank == 0:
+            snapshot.probe(self.param.snapshot_prefix, 0)
         self.leaves_moves = self.param.snapshot_diff
         drawn = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
         self.seed = self.ranks.of_first(drawn)
@@ -120,10 +121,6 @@ class Solver:
         batches = "".join(f", {n * count} images a batch ({n} each)" for n in sorted(sizes))
         self.note("parallel.cpp", f"{count} processes{batches}; base_lr stays as written", shown=True)
 
-    def _probe(self, iteration: int) -> None:
-        if self.ranks.rank == 0:
-            snapshot.probe(self.param.snapshot_prefix, iteration)
-
     def note(self, where: str, text: str, shown: bool = False, severity: str = "I") -> None:
         """Tells the listeners a line in Caffe's words."""
         self._emit(Note(where, text, shown, severity))
@@ -144,10 +141,13 @@ class Solver:
         """Trains from the current iteration to max_iter, with the tests, displays and snapshots asked for.
 
         Returns False if a request stopped it early. Raises FloatingPointError for a loss or blob that is not
-        finite, OSError where the snapshots cannot be written.
+        finite, OSError where the snapshots cannot be written, or another process writes them.
         """
-        if self.param.snapshot_after_train or self.param.snapshot:
-            self._probe(self.iter)
+        snapshots = self.ranks.rank == 0 and (self.param.snapshot_after_train or self.param.snapshot)
+        with snapshot.alone(self.param.snapshot_prefix) if snapshots else nullcontext():
+            return self._solve()
+
+    def _solve(self) -> bool:
         self.note("solver.cpp:289", f"Solving {self.net.name}")
         self.note("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
         self._started = self._displayed = time.monotonic()

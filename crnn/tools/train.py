@@ -27,7 +27,8 @@ EXAMPLES = """examples:
   crnn train -solver solver.prototxt -gpu all                                  (one process a GPU)
   torchrun --nnodes 4 --nproc-per-node 8 ... -m crnn train -solver solver.prototxt -gpu all
 
-A snapshot that another run wrote under the same name is renamed NAME.1, not overwritten.
+A snapshot that another run wrote under the same name is renamed NAME.1, not overwritten; so are the rows
+below where training goes on from an earlier snapshot. One process at a time trains with a snapshot_prefix.
 Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
 Ctrl-C or kill stops after the current iteration with a snapshot; kill -HUP or -USR1 makes one and goes on.
 

@@ -137,6 +137,23 @@ def test_resumed_rows_replace_those_from_the_resumed_iteration_on(tmp_path):
     assert len(table(tmp_path / "run_test.csv")) == 1
 
 
+def test_rows_that_a_later_snapshot_goes_with_are_set_aside(tmp_path):
+    """Whoever resumes from an earlier one, to try something else, keeps what the later one was trained by."""
+    first = Rows(str(tmp_path / "run"))
+    for event in (Started(0, 9), displayed(0), displayed(2), displayed(4), scored(4)):
+        first(event)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "run_iter_6.solverstate").touch()
+    second = Rows(str(tmp_path / "run"))
+    for event in (Started(2, 9), displayed(2, loss=0.125)):
+        second(event)
+    assert [(row["iter"], row["loss"]) for row in read(tmp_path / "run.jsonl")] == [(0, 0.5), (2, 0.125)]
+    assert {name: (tmp_path / f"{name}.1").read_bytes() for name in whole} == whole
+    third = Rows(str(tmp_path / "run"))
+    third(Started(6, 9))  # from the newest
+    assert not (tmp_path / "run.jsonl.2").exists()
+
+
 @pytest.mark.parametrize(
     "line", ["{", "[" * 100_000, "7", '{"iter": 0}', '{"phase": "train", "iter": "0"}', "\xff"]
 )

@@ -1,7 +1,11 @@
 """Snapshots: exact resume with real data, files that are whole, and what is not a snapshot of this net."""
 
+import errno
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import torch
 
 from crnn.proto import pb
 from crnn.solver.events import Note, Scored
+from crnn.solver.snapshot import alone
 from crnn.solver.solver import Solver
 from crnn.testing import golden
 from tests.solver import sequence
@@ -278,8 +283,71 @@ def test_what_killed_runs_began_is_cleared(logged):
     )
     for name in (*kept, *cleared):
         Path("out", name).touch()
-    Solver(logged(snapshot=2))
+    with alone("out/run"):
+        assert set(os.listdir("out")) == kept | {".run.lock"}
     assert set(os.listdir("out")) == kept
+
+
+def train_beside(tmp_path, *, fails: bool) -> str:
+    """What a second process says that trains with the prefix of `logged`."""
+    command = [sys.executable, "-m", "crnn", "train", "-solver", "solver.prototxt"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (run.returncode != 0) == fails, run.stderr
+    return run.stderr
+
+
+def test_a_prefix_is_of_one_process_at_a_time(logged, tmp_path):
+    logged(snapshot=1, max_iter=2)
+    with alone("out/run"):
+        before = sorted(os.listdir("out"))
+        said = train_beside(tmp_path, fails=True)
+        assert "another process trains with snapshot_prefix 'out/run': wait for its end" in said
+        assert "Traceback" not in said
+        assert [name for name in sorted(os.listdir("out")) if not name.endswith(".log")] == before
+        with pytest.raises(OSError, match="another process trains"), alone("out/run"):
+            pass
+        with alone("out/run2"):  # a prefix of its own
+            pass
+    Path("out/.run.lock").touch()  # a killed one leaves it, without the lock
+    train_beside(tmp_path, fails=False)
+    assert not Path("out/.run.lock").exists() and Path("out/run_iter_2.solverstate").exists()
+
+
+def test_a_lock_that_goes_while_it_is_waited_for_is_not_taken(tmp_path, monkeypatch):
+    """Its file is gone from the folder: a third process would make, and lock, another."""
+    prefix, real, calls = str(tmp_path / "run"), fcntl.flock, []
+
+    def flock(descriptor, how):
+        if not calls:
+            (tmp_path / ".run.lock").unlink()  # its holder ends between open and lock
+        calls.append(descriptor)
+        real(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with alone(prefix):
+        assert len(calls) == 2 and (tmp_path / ".run.lock").exists()
+        with pytest.raises(OSError, match="another process trains"), alone(prefix):
+            pass
+
+
+def test_where_files_have_no_locks_training_goes_on(tmp_path, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with alone(str(tmp_path / "run")), alone(str(tmp_path / "run")):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_random_seed_is_not_taken_and_told(logged):
+    Solver(logged(snapshot=2, max_iter=2, random_seed=5)).solve()
+    notes = []
+    listener = [lambda event: notes.append(event.text) if isinstance(event, Note) else None]
+    solver = Solver(logged(max_iter=4, random_seed=6), listener)
+    solver.restore("out/run_iter_2.solverstate")
+    assert solver.seed == 5
+    assert "goes on with the snapshot's seed 5, not with random_seed 6" in notes
 
 
 def test_the_latest_whole_snapshot(logged):
