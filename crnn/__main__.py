@@ -102,9 +102,8 @@ def said(error: Exception) -> str:
 
 def ran_out(error: Exception) -> bool:
     """Whether an error says that memory ran out, of the processor or, in torch's words, of a GPU."""
-    torchs = isinstance(error, RuntimeError) and (
-        "allocate memory" in str(error) or "out of memory" in str(error)
-    )
+    said = "allocate memory", "out of memory", "Storage size calculation overflowed"
+    torchs = isinstance(error, RuntimeError) and any(text in str(error) for text in said)
     return torchs or isinstance(error, MemoryError)
 
 

@@ -17,8 +17,9 @@ from crnn.data_tools._progress import watched
 def write(database: Path, out: Path, first: float, last: float) -> int:
     """Writes `out`; the number of records. Raises ValueError for shares that are none or leave nothing."""
     reader = open_database(database)
-    start, stop = (round(share * len(reader)) for share in (first, last))
-    if not 0 <= first < last <= 1 or start == stop:
+    fit = 0 <= first < last <= 1
+    start, stop = (round(share * len(reader)) if fit else 0 for share in (first, last))
+    if start == stop:
         raise ValueError(
             f"shares {first:g} to {last:g} of {len(reader):,} records: wanted 0 <= FIRST < LAST <= 1 "
             "and a record"

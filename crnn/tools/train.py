@@ -27,9 +27,9 @@ EXAMPLES = """examples:
   crnn train -solver solver.prototxt -gpu all                                  (one process a GPU)
   torchrun --nnodes 4 --nproc-per-node 8 ... -m crnn train -solver solver.prototxt -gpu all
 
-A snapshot that another run wrote under the same name is renamed NAME.1, not overwritten; so are the rows
-below where training goes on from an earlier snapshot. One process at a time trains with a snapshot_prefix.
 Beside the snapshots stand PREFIX.jsonl, PREFIX_train.csv and PREFIX_test.csv; on a terminal also PREFIX.log.
+A snapshot that another run wrote under the same name is renamed NAME.1, not overwritten; so are these rows
+where training goes on from an earlier snapshot than the last. A prefix is one process's at a time.
 Ctrl-C or kill stops after the current iteration with a snapshot; kill -HUP or -USR1 makes one and goes on.
 
 Several processes each train on their share of the records with the batch size of the prototxt, as in Caffe;

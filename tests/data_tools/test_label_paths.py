@@ -73,7 +73,9 @@ def test_parts_that_meet_are_the_whole(database, contents):
     assert contents(database / "a") == whole[:2] and contents(database / "b") == whole[2:]
 
 
-@pytest.mark.parametrize("shares", [("0.5", "0.5"), ("0", "1.2"), ("0.6", "0.4"), ("0", "0.01")])
+@pytest.mark.parametrize(
+    "shares", [("0.5", "0.5"), ("0", "1.2"), ("0.6", "0.4"), ("0", "0.01"), ("0", "1e999"), ("nan", "1")]
+)
 def test_shares_that_are_none(database, shares):
     with pytest.raises(ValueError, match="of 5 records: wanted 0 <= FIRST < LAST <= 1 and a record"):
         part([str(database / "db"), str(database / "out"), *shares])

@@ -73,6 +73,10 @@ def test_an_import_that_cannot_be(folder, argv, message, capsys):
             RuntimeError("can't allocate memory: 8 bytes\nat x"),
             "out of memory: can't allocate memory: 8 bytes",
         ),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[9]"),
+            r"out of memory: Storage size calculation overflowed with sizes=\[9\]",
+        ),
         (RuntimeError("CUDA out of memory. Wanted 2 GiB"), "out of memory: CUDA out of memory. Wanted 2 GiB"),
     ],
 )
