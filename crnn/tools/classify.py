@@ -181,7 +181,7 @@ def read_labels(path: str | None, classes: int) -> list[str]:
     """The classes' names; without a file their numbers."""
     if path is None:
         return [f"class {i}" for i in range(classes)]
-    labels = Path(path).read_text(encoding="utf-8").splitlines()
+    labels = flags.text_lines(path)
     if len(labels) != classes:
         raise ValueError(
             f"{path} has {len(labels)} lines, the net has {classes} classes: one a line is wanted"

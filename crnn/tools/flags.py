@@ -1,6 +1,8 @@
 """Caffe's flag style (gflags) for argparse: -flag or --flag, _ or -, value after = or a space."""
 
+import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +37,16 @@ def normalise(argv: list[str], booleans: tuple[str, ...] = ()) -> list[str]:
             continue
         words.append(f"--{name}{value}")
     return words
+
+
+def text_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a text file. ValueError where it is not UTF-8, OSError where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not text in UTF-8 (byte {error.start}): convert it, as by iconv -f latin1 -t utf-8"
+        ) from None
 
 
 def comma_list(text: str) -> list[str]:

@@ -44,7 +44,10 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"--delimiter is one character, got {arguments.delimiter!r}")
     year = datetime.fromtimestamp(os.path.getctime(arguments.log)).year
     with open(arguments.log, encoding="utf-8", errors="replace") as log:
-        tables = parse(log, year)
+        try:
+            tables = parse(log, year)
+        except ValueError as error:
+            raise ValueError(f"{arguments.log}: {error}") from None
     if not any(tables.values()):
         raise ValueError(
             f"{arguments.log} has no line `Train net output` or `Test net output` after `Solving`"
@@ -62,13 +65,17 @@ def parse(log, year: int) -> dict[str, list[Row]]:
     """The rows of "Train" and of "Test". year: of the log's start, where its dates have none."""
     rows: dict[str, list[Row]] = {"Train": [], "Test": []}
     iteration, rate, start, before = None, math.nan, None, None
-    for line in log:
+    for number, line in enumerate(log, 1):
         match = _LINE.match(line)
         if not match:
             continue
-        now = datetime.strptime(
-            f"{match['year'] or year}{match['day']} {match['time']}", "%Y%m%d %H:%M:%S.%f"
-        )
+        try:
+            now = datetime.strptime(
+                f"{match['year'] or year}{match['day']} {match['time']}", "%Y%m%d %H:%M:%S.%f"
+            )
+        except ValueError:
+            said = f"{match['day']} {match['time']}" + ("" if match["year"] else f" of {year}")
+            raise ValueError(f"line {number} has no date and time: {said}") from None
         if before and not match["year"] and now.month < before.month:  # the year ended
             year += 1
             now = now.replace(year=year)

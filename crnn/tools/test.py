@@ -3,7 +3,6 @@
 import argparse
 import math
 import sys
-from pathlib import Path
 
 import torch
 
@@ -202,7 +201,7 @@ def percent(share: float) -> str:
 
 def print_maps(result: Segmentation, labels: str | None) -> None:
     """The measures of a Segmentation, then a line a class."""
-    names = Path(labels).read_text(encoding="utf-8").splitlines() if labels else []
+    names = flags.text_lines(labels) if labels else []
     if labels and len(names) != result.classes:
         raise ValueError(f"{labels} has {len(names)} names, the net {result.classes} classes")
     print(f"{len(result.keys)} records, {result.confusion.sum():,} pixels, {result.classes} classes")

@@ -83,3 +83,12 @@ def test_gpus_that_are_refused(monkeypatch, gpu, message):
 def pretend(monkeypatch, devices):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+
+
+def test_text_that_is_not_utf8_is_named(tmp_path):
+    names = tmp_path / "words.txt"
+    names.write_bytes("café\nthé\n".encode())
+    assert flags.text_lines(names) == ["café", "thé"]
+    names.write_bytes("café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"words\.txt is not text in UTF-8 \(byte 3\): convert it"):
+        flags.text_lines(names)

@@ -114,3 +114,17 @@ def test_delimiter_and_verbose(tmp_path, capsys):
 def test_what_is_no_log(words, message, capsys):
     assert main(["parse-log", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("I1399 10:00:00.000 1 solver.cpp:1] Solving net", "line 1 has no date and time: 1399 10:00:00.000"),
+        ("I20261122 25:00:00.000 1 a.cpp:1] Solving net", "line 1 has no date and time: 1122 25:00:00.000"),
+    ],
+)
+def test_a_line_that_cannot_be_is_named(tmp_path, capsys, line, message):
+    log = tmp_path / "bad.log"
+    log.write_text(line + "\n")
+    assert main(["parse-log", str(log), str(tmp_path)]) == 1
+    assert f"{log}: {message}" in capsys.readouterr().err
