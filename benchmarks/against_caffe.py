@@ -24,9 +24,9 @@ import torch
 from crnn.host_memory import keep_freed
 from crnn.net.net import Net
 from crnn.proto.text import dump
-from crnn.testing import relative_error
+from crnn.testing import ScanCase, relative_error
 
-from . import machine, run, table, timing, train, unrolled
+from . import floors, machine, run, table, timing, train, unrolled
 from .real_caffe import RealCaffe
 
 #: Relative error allowed between the two, both in float32: their sums differ in order. Far from the loss
@@ -39,6 +39,7 @@ class Pair(NamedTuple):
 
     compared: the error allowed of a blob's data, or of "layer/index", a parameter's gradient.
     copy(net): arrays by "layer/index" of Caffe's net, from ours.
+    work: what the layer that the net consists of must do at least, if it is one.
     """
 
     ours: str
@@ -46,6 +47,7 @@ class Pair(NamedTuple):
     feed: dict[str, torch.Tensor]
     compared: dict[str, float]
     copy: Callable[[Net], dict[str, np.ndarray]]
+    work: floors.Work | None = None
 
 
 def named(net: Net) -> dict[str, np.ndarray]:
@@ -94,7 +96,9 @@ def crnn_layer(batch: int) -> Pair:
 
     feed = {"data": torch.randn(batch, D, side, side, generator=torch.Generator().manual_seed(1))}
     texts = ("\n".join(layers) for layers in (ours, caffes))
-    return Pair(*texts, feed, {"y": NEAR, "bias/0": NEAR}, copy)
+    case = ScanCase("relu", "carry_value", unrolled.FOUR, batch, side, side, D)
+    work = floors.work(case, "spatial_rnn", "forward+backward", 4)
+    return Pair(*texts, feed, {"y": NEAR, "bias/0": NEAR}, copy, work)
 
 
 CASES = {
@@ -125,7 +129,10 @@ def measure(name: str, arguments) -> dict:
                 return {"name": name, "na": f"wrong: {compared} differs from the real Caffe's by {error:.1e}"}
         sides = {"crnn": timing.eager(ours, "cpu"), "real Caffe": caffe.timer}
         times = run.take_turns({who: timing.settled(timer) for who, timer in sides.items()}, arguments)
-    return {"name": name, "contestants": {who: {"wall": t} for who, t in times.items()}}
+    row = {"name": name, "contestants": {who: {"wall": t} for who, t in times.items()}}
+    return (
+        row if pair.work is None else row | {"floor": floors.floor(pair.work, floors.measure("fp32", "cpu"))}
+    )
 
 
 def mine(net: Net, name: str) -> torch.Tensor:

@@ -173,10 +173,15 @@ def wrong(contestant: Contestant, images: np.ndarray) -> str:
         return ""  # the bare decoder's
     for i, image in enumerate(images[: len(got)].astype(np.float32)):
         seen = got[i] + np.array(MEAN, np.float32)[:, None, None] if got.dtype == np.float32 else got[i]
-        few = np.stack([seen[:, ::16, ::16], seen[:, ::16, ::-1][:, :, ::16]])  # as it is, and mirrored back
-        places = [(y, x) for y in range(SIDE - CROP + 1) for x in range(SIDE - CROP + 1)]
-        crops = (image[:, y : y + CROP : 16, x : x + CROP : 16] for y, x in places)
-        if min(np.abs(few - crop).mean((1, 2, 3)).min() for crop in crops) > 3:
+        ways = np.stack([seen, seen[:, :, ::-1]])  # as it is, and mirrored back
+        few = ways[:, :, ::16, ::16]  # to find its place by; these pixels may lie on edges of JPEG's blocks
+        crops = (
+            image[:, y : y + CROP, x : x + CROP]
+            for y in range(SIDE - CROP + 1)
+            for x in range(SIDE - CROP + 1)
+        )
+        crop = min(crops, key=lambda crop: np.abs(few - crop[:, ::16, ::16]).mean((1, 2, 3)).min())
+        if np.abs(ways - crop).mean((1, 2, 3)).min() > 3:
             return f"image {i} of the batch is no crop of image {i}"
     return ""
 

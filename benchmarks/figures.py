@@ -76,7 +76,7 @@ def over_bytes(row):
     return f"{time_of(row, 'crnn') / row['floor']['bytes_ms']:.2f}×"
 
 
-FORWARD, BOTH = "training forward", "forward+backward"
+FORWARD, BOTH, LAYER = "training forward", "forward+backward", "crnn-layer-b32"
 SEG = "seg-b10-48x48-d1024"
 #: bar; shape, op and mode of its row (bf16); what to read from that row.
 BARS = [
@@ -211,26 +211,29 @@ def gpu_table(ops: Sequence[dict], trained: Sequence[dict]) -> str:
 
 def whole_nets(trained: Sequence[dict], beside_caffe: Sequence[dict]) -> list[list[str]]:
     """Forward and backward in float32: what LRN and the recurrent layer cost, and the real Caffe."""
-    times, faster = {}, {}
+    layer = "C-RNN's layer at batch 32, forward + backward"
+    times, rows = {}, {row["name"]: row for result in beside_caffe for row in result["rows"]}
     for result in trained:
         if result["setup"]["autocast"] == "none" and result["setup"]["batch"] == 64:
             for row in result["rows"]:
                 if row["mode"] == BOTH and "wall" in row["contestants"].get("crnn", {}):
                     times[row["net"]] = time_of(row, "crnn", "wall")
-    for result in beside_caffe:
-        for row in result["rows"]:
-            if "contestants" in row:
-                faster[row["name"]] = against("real Caffe", "wall")(row)
+
+    def faster(name: str, change: Callable = lambda figure: figure) -> str:
+        try:
+            return change(against("real Caffe", "wall"))(rows[name])
+        except KeyError:  # not run, or the row says why it has no times
+            return NONE
 
     def ratio(net: str, other: str) -> str:
         return f"{times[net] / times[other]:.2f}×" if {net, other} <= times.keys() else NONE
 
     return [
-        ["C-RNN's layer at batch 32: ≥ 6× the real Caffe's unrolled net", faster.get("crnn-layer-b32", NONE)],
-        ["AlexNet at batch 64: ≤ 1.15× the same net without LRN", ratio("alexnet", "alexnet-no-lrn")],
-        ["C-RNN: ≤ 1.05× AlexNet", ratio("crnn", "alexnet")],
-        ["AlexNet at batch 64: ≥ 2× the real Caffe", faster.get("alexnet-b64", NONE)],
-        ["AlexNet at batch 10: ≥ 1.7× the real Caffe", faster.get("alexnet-b10", NONE)],
+        [f"{layer}: ≥ 6× the real Caffe's unrolled net", faster(LAYER, at_the_floor), faster(LAYER)],
+        ["AlexNet at batch 64: ≤ 1.15× the same net without LRN", "", ratio("alexnet", "alexnet-no-lrn")],
+        ["C-RNN: ≤ 1.05× AlexNet", "", ratio("crnn", "alexnet")],
+        ["AlexNet at batch 64: ≥ 2× the real Caffe", "", faster("alexnet-b64")],
+        ["AlexNet at batch 10: ≥ 1.7× the real Caffe", "", faster("alexnet-b10")],
     ]
 
 
@@ -240,7 +243,7 @@ def cpu_bars(ops: Sequence[dict], trained: Sequence[dict], beside_caffe: Sequenc
     for text, *where, figure in CPU_BARS:
         columns = [read(rows, "fp32", *where, f) for f in (at_the_floor(figure), figure)]
         lines.append([text, *columns])
-    lines += [[text, "", measured] for text, measured in whole_nets(trained, beside_caffe)]
+    lines += whole_nets(trained, beside_caffe)
     on = f", here on {ops[0]['setup']['machine']}" if ops else ""
     floor = "*at the floor*: if crnn took no longer than its arithmetic or bytes alone"
     return f"The bars, set for 2 cores with AVX512{on}; {floor}:\n\n{markdown(lines)}\n"
