@@ -13,6 +13,7 @@ from .transforms import (
     autocast_args,
     autocasts,
     batching_rule,
+    below_autograd,
     check_devices,
     differentiable_once,
     forward_ad,
@@ -189,9 +190,7 @@ def _for_func(*args):
 
 
 def _states(*args):
-    """The op's kernel, past what register_autograd put before it."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.crnn.scan.default(*args)
+    return below_autograd(torch.ops.crnn.scan.default, *args)
 
 
 class _Eager(torch.autograd.Function):

@@ -48,7 +48,8 @@ def spatial_rnn(
         x: [N, C, H, W].
         w_ih: [K, G*D, C]; or [1, G*D, C], computed once and used by every direction; or None: x itself is
             W_ih x + b of every direction, C = G*D.
-        bias: [K, G*D], or [1, G*D], or None. With `gain` it is added after the normalisation, not to z.
+        bias: [K, G*D], or [1, G*D] beside a shared w_ih, or None. With `gain` it is added after the
+            normalisation, not to z.
         w_hh: [K, G*D, D].
         directions: K names of `crnn.ops.plan.ORDERS`; line_break: `crnn.ops.plan.LineBreak` or its name.
         combine: "sum", "mean" or "concat" (channels, in the order of the directions).
@@ -128,6 +129,8 @@ def check_tensors(x, w_ih, bias, w_hh, gain, parents, w_cs) -> None:
             raise ValueError(f"SpatialRNN: the map must be [N, {C}, H, W], got {list(map_.shape)}")
         if map_.shape[0] != x.shape[0]:
             raise ValueError(f"SpatialRNN: a parent has {map_.shape[0]} samples, the map {x.shape[0]}")
+    if gain is None and w_ih is not None and bias is not None and len(w_ih) != len(bias):
+        raise ValueError(f"SpatialRNN: w_ih of {len(w_ih)} directions and bias of {len(bias)}; give as many")
     if w_ih is None and bias is not None and gain is None:
         raise ValueError("SpatialRNN: without w_ih the map is W_ih x + b already; leave bias out")
 

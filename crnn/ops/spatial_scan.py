@@ -17,7 +17,7 @@ from torch import Tensor
 from . import backend
 from .plan import Direction, LineBreak, flat
 from .scan import dense, fake_scan, gradients
-from .transforms import check_devices, forward_ad, register_autocast
+from .transforms import below_autograd, check_devices, forward_ad, register_autocast
 
 
 def spatial_scan(
@@ -37,7 +37,8 @@ def spatial_scan(
 
     Args:
         x: [P, N, C], any strides over P and N; without w_ih z itself, [P, N, K, G*D], as in `crnn.ops.scan`.
-        w_ih: [K, G*D, C], or [1, G*D, C] for all directions, or None; bias: [K, G*D], or [1, G*D], or None.
+        w_ih: [K, G*D, C], or [1, G*D, C] for all directions, or None; bias: [K, G*D], or [1, G*D] beside such
+            a w_ih, or None.
         w_hh, plan, cell, cell_params: as `crnn.ops.scan`.
         combine: "sum" or "mean" of the directions; "concat": neither, the states are the result.
 
@@ -89,9 +90,7 @@ def _kernel(x: Tensor):
 
 
 def _below_autograd(*args):
-    """The op's kernel, past what register_autograd put before it."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.crnn.spatial_scan.default(*args)
+    return below_autograd(torch.ops.crnn.spatial_scan.default, *args)
 
 
 def _fake(x, w_ih, bias, whh, cell_params, plan, cell, combine, variant="", states=True):

@@ -77,6 +77,12 @@ def differentiable_once(op: str, vmap: Callable) -> Callable:
     return call
 
 
+def below_autograd(op: Callable, *args):
+    """The op's kernel, past what register_autograd put before it."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
+
+
 def forward_ad() -> bool:
     """Whether derivatives may go forward, for which the ops have no rule: an autograd.Function refuses them,
     a kernel below autograd would drop them."""

@@ -7,8 +7,8 @@ from one order to the other goes value by value and takes two to four times as l
 import torch
 from torch import Tensor
 
-from . import backend
-from .transforms import forward_ad
+from . import backend, transposed_reference
+from .transforms import below_autograd, forward_ad
 
 LEAST = 1 << 17  #: values of a map, below which the time of a call is more than what it saves
 
@@ -17,14 +17,17 @@ def transposed(x: Tensor) -> Tensor:
     """x [N, A, B], contiguous -> [N, B, A], contiguous. Differentiable any number of times.
 
     Raises:
-        RuntimeError: x has not three axes, is not contiguous, of no floating dtype, or not on the CPU.
+        ValueError: a forced backend that cannot take the tensor.
+        RuntimeError: x has not three axes, is not contiguous, or of no floating dtype.
     """
+    if backend.choose(x) == "reference":
+        return transposed_reference.transposed(x)
     return torch.ops.crnn.transposed(x)
 
 
 def in_order(x: Tensor, channels_last: bool) -> Tensor:
-    """x [N, C, H, W] in channels_last or contiguous order: x itself where it lies so, else a copy. Under
-    torch.func, which knows no channels_last order, x as it lies."""
+    """x [N, C, H, W] in channels_last or contiguous order: x itself where it lies so, else a copy. Torch.func
+    knows no channels_last order: there x stays as it lies."""
     wanted, other = torch.contiguous_format, torch.channels_last
     if channels_last:
         wanted, other = other, wanted
@@ -32,10 +35,7 @@ def in_order(x: Tensor, channels_last: bool) -> Tensor:
         return x
     if not _pays(x) or x.is_contiguous(memory_format=wanted) or not x.is_contiguous(memory_format=other):
         return x.contiguous(memory_format=wanted)
-    N, C, H, W = x.shape
-    if channels_last:
-        return _kernel(x.flatten(2)).view(N, H, W, C).permute(0, 3, 1, 2)
-    return _kernel(x.permute(0, 2, 3, 1).flatten(1, 2)).view(N, C, H, W)
+    return _Moved.apply(x, channels_last) if torch.is_grad_enabled() else _moved(x, channels_last)
 
 
 def _pays(x: Tensor) -> bool:
@@ -43,6 +43,7 @@ def _pays(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and not forward_ad()
         and x.numel() >= LEAST
@@ -51,28 +52,28 @@ def _pays(x: Tensor) -> bool:
     )
 
 
-def _kernel(x: Tensor) -> Tensor:
-    return _Eager.apply(x) if torch.is_grad_enabled() else _below_autograd(x)
+def _moved(x: Tensor, channels_last: bool) -> Tensor:
+    N, C, H, W = x.shape
+    if channels_last:
+        y = below_autograd(OP, x.reshape(N, C, H * W).contiguous()).view(N, H, W, C).permute(0, 3, 1, 2)
+    else:
+        rows = x.permute(0, 2, 3, 1).reshape(N, H * W, C).contiguous()
+        y = below_autograd(OP, rows).view(N, C, H, W)
+    return y.data  # no view, which could not be changed in place
 
 
-def _below_autograd(x: Tensor) -> Tensor:
-    """The op's kernel, past what register_autograd put before it."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.crnn.transposed.default(x)
-
-
-class _Eager(torch.autograd.Function):
-    """The op for eager mode, as in scan.py."""
-
+class _Moved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
-        return _below_autograd(x)
+    def forward(ctx, x, channels_last):
+        ctx.back = not channels_last
+        return _moved(x, channels_last)
 
     @staticmethod
     def backward(ctx, dy):
-        return _kernel(dy.contiguous())
+        return (_Moved.apply if torch.is_grad_enabled() else _moved)(dy, ctx.back), None
 
 
 if "cpu" in backend.backends():  # the schema comes with the extension
+    OP = torch.ops.crnn.transposed.default
     torch.library.register_fake("crnn::transposed", lambda x: x.new_empty(x.shape[0], x.shape[2], x.shape[1]))
     torch.library.register_autograd("crnn::transposed", lambda ctx, dy: transposed(dy.contiguous()))

@@ -1,9 +1,11 @@
 """The numbers of a run as JSONL and CSV, kept whole over stops and resumes."""
 
 import csv
+import itertools
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 from crnn.proto.blobs import naming, write_bytes
@@ -141,15 +143,19 @@ def _whole_lines(path: Path) -> list[str]:
 
 
 def _replace(path: Path, lines: list[str], aside: bool) -> None:
-    """By these lines; what was there is set aside, or goes."""
-    if aside:
-        _set_aside(path)
-    write_bytes(path, "".join(line + "\n" for line in lines).encode())
+    """By these lines; where some go, all that was there is kept `aside`."""
+    text = "".join(line + "\n" for line in lines).encode()
+    if aside and len(text) < path.stat().st_size:
+        shutil.copy2(path, _free(path))
+    write_bytes(path, text)
 
 
 def _set_aside(path: Path) -> None:
     if path.exists():
-        number = 1
-        while (aside := path.with_name(f"{path.name}.{number}")).exists():
-            number += 1
-        path.rename(aside)
+        path.rename(_free(path))
+
+
+def _free(path: Path) -> Path:
+    """The first of <name>.1, <name>.2, ... that is not there."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())

@@ -53,42 +53,74 @@ def probe(prefix: str, iteration: int) -> None:
         ) from error
 
 
+#: Of the prefixes that this process holds: the locks' descriptors.
+_held: dict[str, int] = {}
+
+
 @contextlib.contextmanager
 def alone(prefix: str) -> Iterator[None]:
-    """While entered, no other process of this machine, or of those that share the folder's locks, trains with
-    this prefix. Clears what killed runs began. OSError if another does, or probe()'s.
+    """While entered, no other process of this machine, or of those that share the folder's locks, enters with
+    this prefix; who is in may enter again. Clears what killed runs began. OSError if another is in, or
+    probe()'s.
     """
     probe(prefix, 0)
-    path = Path(f"{prefix}_")
+    path = Path(f"{prefix}_").absolute()
     folder, name = path.parent, path.name.removesuffix("_")
     lock = folder / f".{name}.lock"
-    descriptor = _locked(lock)
+    if str(lock) in _held:
+        yield
+        return
+    descriptor = _held[str(lock)] = _locked(lock, prefix)
     try:
         _clear(folder, name)
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before the lock goes: who waits for this file sees that it is gone
-        os.close(descriptor)
+        if _is_at(descriptor, lock):  # else the folder was removed, and another run's may stand there
+            lock.unlink()  # before the lock goes: who waits for this file sees that it is gone
+        os.close(_held.pop(str(lock)))
 
 
-def _locked(lock: Path) -> int:
+def _locked(lock: Path, prefix: str) -> int:
     """A descriptor of the file, which holds its lock; where there are no locks, of the file alone."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OSError(
+                f"cannot train with snapshot_prefix {prefix!r}: {lock}: {error.strerror}; if no other run "
+                "uses it, remove that file"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            prefix = lock.with_name(lock.name[1:].removesuffix(".lock"))
             raise OSError(
-                f"another process trains with snapshot_prefix {str(prefix)!r}: wait for its end, or give "
+                f"another process trains with snapshot_prefix {prefix!r}: wait for its end, or give "
                 "this one a snapshot_prefix of its own"
             ) from None
         except OSError:  # a file system without them
             return descriptor
-        if lock.exists() and os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+        if _is_at(descriptor, lock):
             return descriptor
         os.close(descriptor)  # of a run that has just ended
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _let_go() -> None:
+    """In a forked child: the lock is its parent's, and would outlive it by the child's descriptor."""
+    for descriptor in _held.values():
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _clear(folder: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 
 import torch
 
@@ -15,7 +16,7 @@ from crnn.solver.log import listeners
 from crnn.solver.precision import DTYPES
 from crnn.solver.schedule import MODES
 from crnn.solver.signals import EFFECTS, Signals
-from crnn.solver.snapshot import states
+from crnn.solver.snapshot import alone, states
 from crnn.solver.solver import Solver
 from crnn.tools import flags
 
@@ -104,8 +105,9 @@ def start_together(count: int, argv: list[str]) -> None:
 
 def train(document, arguments: argparse.Namespace, device: torch.device) -> int:
     effects, together = (arguments.sigint_effect, arguments.sighup_effect), ranks.started_together()
-    with Signals(*effects, patient=together) as signals:
-        logs = [] if ranks.Ranks().rank else listeners(document.message.snapshot_prefix)
+    first, prefix = not ranks.Ranks().rank, document.message.snapshot_prefix
+    with Signals(*effects, patient=together) as signals, alone(prefix) if first else nullcontext():
+        logs = listeners(prefix) if first else []
         for log in logs:
             log(Note("caffe.cpp:197", flags.device_note(device)))
         solver = Solver(document, logs, signals.take, device)

@@ -38,8 +38,8 @@ inline ScanShape check_spatial_scan(const SpatialInputs& spatial, const ScanInpu
   check(*w_ih, "w_ih [K or 1, gates*D, C]",
       w_ih->dim() == 3 && directions(*w_ih) && w_ih->size(1) == s.gates * s.D && w_ih->size(2) == x.size(2));
   if (bias)
-    check(*bias, "bias [K or 1, gates*D]",
-        bias->dim() == 2 && directions(*bias) && bias->size(1) == s.gates * s.D);
+    check(*bias, "bias [K or 1 as w_ih, gates*D]",
+        bias->dim() == 2 && bias->size(0) == w_ih->size(0) && bias->size(1) == s.gates * s.D);
   STD_TORCH_CHECK(x.size(2) > 0, "crnn::spatial_scan: x must have channels");
   check_rows(x, w_ih->size(2), "x");
   return s;

@@ -37,7 +37,7 @@ std::vector<Group> groups(const ScanShape& q, int64_t rows, const Sum* sum, std:
     for (int64_t u = 0; u < int64_t(work.size()); ++u) list.push_back({u, u + 1});
     return list;
   }
-  const auto [parts, cuts] = sum->parts;
+  const auto [parts, cuts, by_sample] = sum->parts;
   const int64_t most = most_chains(q, rows);
   for (int64_t part = 0, first = 0; part < parts; ++part, first = work.size()) {
     for (int64_t k = 0; k < q.K; ++k) {
@@ -64,7 +64,7 @@ void run_forward(const ScanShape& given, const ScanInputs& in, const std::string
       x ? Strides{x->stride(0), x->stride(1), 0} : Strides{}, C,
       states ? state.mutable_data_ptr<S>() : nullptr, states ? saved.mutable_data_ptr<S>() : nullptr,
       sum ? sum->y.mutable_data_ptr<S>() : nullptr, Compute<S>(sum ? sum->scale : 1)};
-  call.by_sample = sum && sum->parts.cuts == q.N;
+  call.by_sample = sum && sum->parts.by_sample;
   int64_t scratch = 0, first_gates = 0;
   Cells::visit(in.cell, [&](auto c) {
     scratch = forward_scratch<decltype(c)>(q.D, C, tiles.width), first_gates = c.kFirstGates;
@@ -86,18 +86,20 @@ Parts parts_of_sum(const ScanShape& q, const Tensor& like, bool states) {
   const ScalarType type = like.scalar_type();
   if (type != ScalarType::Float && type != ScalarType::Double) return {};  // a sum is rounded once
   const Direction first = q.plan[0].lines_sorted();
-  int64_t cuts = first.value_segments().count * q.N, chains = cuts;
+  bool by_sample = false;
+  int64_t chains = first.value_segments().count * q.N;
   for (const Direction& d : q.plan) {
-    if (!first.same_segments(d.lines_sorted())) cuts = q.N;
+    by_sample |= !first.same_segments(d.lines_sorted());
     chains = std::min(chains, d.value_segments().count * q.N);
   }
   const int64_t threads = torch::stable::get_num_threads(), most = most_chains(q, kTile / 2);
-  const int64_t parts = std::min(cuts, round_up((chains + most - 1) / most, threads));
+  const int64_t cuts = by_sample ? q.N : chains,
+                parts = std::min(cuts, round_up((chains + most - 1) / most, threads));
   if (parts == 0 || 2 * chains < most * parts) return {};
   const int64_t largest = (cuts + parts - 1) / parts, slowest = (parts + threads - 1) / threads * largest;
   const bool idle = slowest * threads * 9 > cuts * 10;  // more than a tenth of the time
   const int64_t bytes = q.N * q.P / cuts * largest * q.D * (type == ScalarType::Float ? 4 : 8);
-  return idle || (states && bytes > kNear) ? Parts{} : Parts{parts, cuts};
+  return idle || (states && bytes > kNear) ? Parts{} : Parts{parts, cuts, by_sample};
 }
 
 std::tuple<Tensor, Tensor> scan_forward(const ScanShape& q, const ScanInputs& in, const Added& added,

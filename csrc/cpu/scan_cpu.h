@@ -19,9 +19,11 @@ struct Added {
 };
 
 // Parts of the maps, the same positions in all directions: a thread takes one through direction after
-// direction, and their sum is made in its cache. They consist of `cuts` pieces: of chains, or of samples.
+// direction, and their sum is made in its cache. They consist of `cuts` pieces: samples where `by_sample`,
+// else chains, which then are the same in all directions.
 struct Parts {
   int64_t count, cuts;
+  bool by_sample;
 };
 
 // The directions' sum [N, P, D], times scale.

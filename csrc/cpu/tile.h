@@ -43,7 +43,7 @@ inline int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Rows of a matrix; one of the strides is 1.
+// Rows of a matrix, or none; where there are some, one of the strides is 1.
 template <typename S>
 struct Matrix {
   const S* values;

@@ -1,8 +1,8 @@
 // Transposed matrices on the CPU: a map's change between contiguous and channels_last order.
 //
-//   work     a unit is kSide rows of a matrix, by squares of kSide that are turned in the first cache
-//   order    values are moved, not computed
-//   cost     a value is read and written once, by whole cache lines where the matrix has them (torch's copy
+//   work     a unit is kSide rows by kColumns columns of a matrix, in squares that are turned in the first
+//   cache order    values are moved, not computed cost     a value is read and written once, by whole cache
+//   lines where the matrix has them (torch's copy
 //            goes value by value and takes two to four times as long)
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
@@ -18,7 +18,8 @@ namespace {
 
 using torch::headeronly::ScalarType;
 
-constexpr int64_t kSide = 32;        // of a square: two cache lines of float, which is faster than one
+constexpr int64_t kSide = 32;  // of a square: two cache lines of float, which is faster than one
+constexpr int64_t kColumns = 1 << 12;
 constexpr int64_t kGrain = 1 << 14;  // values: enough work for a thread to be worth waking
 
 // to[c * to_stride + r] = from[r * from_stride + c], for r and c below 4.
@@ -63,16 +64,20 @@ void turn_square(
 
 template <typename T>
 void run(const TransposedShape& q, const T* x, T* y) {
-  const int64_t strips = (q.rows + kSide - 1) / kSide, values = std::min(kSide, q.rows) * q.columns;
-  torch::stable::parallel_for(
-      0, q.count * strips, kGrain / std::max<int64_t>(1, values) + 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t first = i % strips * kSide, rows = std::min(kSide, q.rows - first);
-          const T* from = x + (i / strips * q.rows + first) * q.columns;
-          T* to = y + i / strips * q.rows * q.columns + first;
-          for (int64_t c = 0; c < q.columns; c += kSide)
-            turn_square(rows, std::min(kSide, q.columns - c), from + c, q.columns, to + c * q.rows, q.rows);
-        }
+  const int64_t strips = (q.rows + kSide - 1) / kSide, blocks = (q.columns + kColumns - 1) / kColumns,
+                values = std::min(kSide, q.rows) * std::min(kColumns, q.columns);
+  const auto unit = [&](int64_t i) {
+    const int64_t matrix = i / (strips * blocks), row = i / blocks % strips * kSide,
+                  column = i % blocks * kColumns, rows = std::min(kSide, q.rows - row),
+                  end = std::min(column + kColumns, q.columns);
+    const T* from = x + (matrix * q.rows + row) * q.columns;
+    T* to = y + matrix * q.rows * q.columns + row;
+    for (int64_t c = column; c < end; c += kSide)
+      turn_square(rows, std::min(kSide, end - c), from + c, q.columns, to + c * q.rows, q.rows);
+  };
+  torch::stable::parallel_for(0, q.count * strips * blocks, kGrain / std::max<int64_t>(1, values) + 1,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) unit(i);
       });
 }
 

@@ -68,6 +68,25 @@ def test_without_a_gradient_the_sum_is_the_same(on_cpu, cell, line_break, order,
     assert torch.equal(y, torch.ops.crnn.spatial_scan(*arguments)[0])
 
 
+@pytest.mark.parametrize("inputs, biases", [(1, 4), (4, 1)])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_w_ih_and_bias_are_both_shared_or_both_not(on_cpu, variant, inputs, biases):
+    x, w_ih, bias, w_hh = (
+        torch.randn(2, 3, 4, 4),
+        torch.zeros(inputs, 5, 3),
+        torch.zeros(biases, 5),
+        torch.zeros(4, 5, 5),
+    )
+    with pytest.raises(ValueError, match=f"w_ih of {inputs} directions and bias of {biases}; give as many"):
+        spatial_rnn(x, w_ih, bias, w_hh, FOUR, variant=variant)
+    flat = [int(v) for d in ScanCase("relu", "carry", FOUR, 2, 4, 4, 5).plan for v in d]
+    rows = x.permute(2, 3, 0, 1).flatten(0, 1).contiguous()
+    with pytest.raises(
+        RuntimeError, match="must be contiguous, of x's dtype and device, and for 4 directions"
+    ):
+        torch.ops.crnn.spatial_scan(rows, w_ih, bias, w_hh, None, flat, "relu", "sum")
+
+
 def test_what_needs_the_states(on_cpu):
     z, w_hh, flat = torch.randn(6, 2, 1, 5), torch.randn(1, 5, 5, requires_grad=True), [0, 3, 1, 2, 3, 0]
     with pytest.raises(RuntimeError, match="of combine 'concat' the states are the result"):

@@ -91,6 +91,30 @@ def test_where_torch_copies():
     )
 
 
+def test_what_a_layer_gives_is_no_view():
+    """It may be changed in place and detached, as torch's own copy."""
+    layer, x = SpatialRNN(C, C), torch.randn(N, C, H, W)
+    with torch.no_grad():
+        y = layer(x)
+    y.mul_(torch.ones(C, 1, 1, requires_grad=True))
+    layer(x).relu_().sum().backward()
+    layer(x).detach_()
+    assert y._base is None
+
+
+def test_a_traced_function_takes_maps_in_any_order():
+    x = torch.randn(N, C, H, W)
+    traced = torch.jit.trace(lambda t: in_order(t, True) + 1, x)
+    for other in (x, x.contiguous(memory_format=LAST), x[..., ::2]):
+        assert torch.equal(traced(other), other + 1)
+
+
+def test_the_reference_is_its_definition():
+    x = torch.randn(2, 3, 4)
+    with use_backend("reference"):
+        assert not ran(lambda: transposed(x)) and torch.equal(transposed(x), x.mT)
+
+
 @pytest.mark.parametrize("project_input", [True, False])
 @pytest.mark.parametrize("combine", ["sum", "concat"])
 def test_a_layer_is_the_same_in_both_orders(combine, project_input):

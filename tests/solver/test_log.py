@@ -1,6 +1,7 @@
 """CAFFE.md 1.9: Caffe's log lines token by token; rows over stops and resumes; the bar on a terminal."""
 
 import csv
+import errno
 import io
 import json
 import re
@@ -150,8 +151,26 @@ def test_rows_that_a_later_snapshot_goes_with_are_set_aside(tmp_path):
     assert [(row["iter"], row["loss"]) for row in read(tmp_path / "run.jsonl")] == [(0, 0.5), (2, 0.125)]
     assert {name: (tmp_path / f"{name}.1").read_bytes() for name in whole} == whole
     third = Rows(str(tmp_path / "run"))
+    third(Started(5, 9))  # once more from an earlier one, but no row is after it
     third(Started(6, 9))  # from the newest
-    assert not (tmp_path / "run.jsonl.2").exists()
+    assert not (tmp_path / "run.jsonl.2").exists() and not (tmp_path / "run_train.csv.2").exists()
+
+
+def test_rows_are_there_whatever_goes_wrong_when_they_are_set_aside(tmp_path, monkeypatch):
+    first = Rows(str(tmp_path / "run"))
+    for event in (Started(0, 9), displayed(0), displayed(4)):
+        first(event)
+    (tmp_path / "run_iter_6.solverstate").touch()
+    before = (tmp_path / "run.jsonl").read_bytes()
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crnn.solver.rows.write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            Rows(str(tmp_path / "run"))(Started(2, 9))
+    assert (tmp_path / "run.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(

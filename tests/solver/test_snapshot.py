@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from crnn.proto import pb
+from crnn.solver import snapshot
 from crnn.solver.events import Note, Scored
 from crnn.solver.snapshot import alone
 from crnn.solver.solver import Solver
@@ -304,10 +306,9 @@ def test_a_prefix_is_of_one_process_at_a_time(logged, tmp_path):
         assert "another process trains with snapshot_prefix 'out/run': wait for its end" in said
         assert "Traceback" not in said
         assert [name for name in sorted(os.listdir("out")) if not name.endswith(".log")] == before
-        with pytest.raises(OSError, match="another process trains"), alone("out/run"):
+        with alone("out/run"), alone("out/run2"):  # its own again; another prefix
             pass
-        with alone("out/run2"):  # a prefix of its own
-            pass
+        assert Path("out/.run.lock").exists()
     Path("out/.run.lock").touch()  # a killed one leaves it, without the lock
     train_beside(tmp_path, fails=False)
     assert not Path("out/.run.lock").exists() and Path("out/run_iter_2.solverstate").exists()
@@ -326,8 +327,49 @@ def test_a_lock_that_goes_while_it_is_waited_for_is_not_taken(tmp_path, monkeypa
     monkeypatch.setattr("fcntl.flock", flock)
     with alone(prefix):
         assert len(calls) == 2 and (tmp_path / ".run.lock").exists()
-        with pytest.raises(OSError, match="another process trains"), alone(prefix):
+        with pytest.raises(OSError, match="another process trains"):
+            snapshot._locked(tmp_path / ".run.lock", prefix)
+
+
+def test_a_lock_of_another_run_is_left_where_the_folder_was_removed(tmp_path):
+    folder = tmp_path / "out"
+    with alone(str(folder / "run")):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / ".run.lock").touch()  # the other's
+    assert (folder / ".run.lock").exists()
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    """As a user's DataLoader worker, which may live longer than the process that trained."""
+    code = (
+        "import os, sys, time; from crnn.solver.snapshot import alone\n"
+        "with alone(sys.argv[1]):\n"
+        "    if os.fork() == 0: time.sleep(30)\n"
+        "    print(flush=True); time.sleep(30)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        holder.stdout.readline()
+        with pytest.raises(OSError, match="another process trains"), alone(str(tmp_path / "run")):
             pass
+        holder.kill()
+        holder.wait()
+        with alone(str(tmp_path / "run")):
+            pass
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()
+
+
+def test_a_lock_that_cannot_be_opened_is_one_sentence(tmp_path):
+    (tmp_path / ".run.lock").mkdir()
+    with pytest.raises(
+        OSError, match=r"run\.lock: Is a directory; if no other run uses it, remove that file"
+    ):
+        alone(str(tmp_path / "run")).__enter__()
 
 
 def test_where_files_have_no_locks_training_goes_on(tmp_path, monkeypatch):
