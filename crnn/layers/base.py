@@ -71,6 +71,9 @@ class Blobs(nn.ParameterList):
         shape = tuple(self[index].shape)
         self[index] = owner
         if owner.shape != shape:
+            owner.data = (
+                owner.data.contiguous()
+            )  # a convolution's is not, and could not be seen in this shape
             self.shapes[index] = shape
 
     def __getitem__(self, index):
@@ -107,7 +110,11 @@ class Layer(nn.Module):
     def add_blob(self, shape: Shape, filler=None, learnable: bool = True) -> None:
         """Appends a float32 blob filled by `filler` (a FillerParameter; None: zeros)."""
         check_size(shape)
-        blob = torch.zeros(shape)
+        try:
+            blob = torch.zeros(shape)
+        except RuntimeError as error:  # of torch, in its allocator's words
+            size = 4 * math.prod(shape) / 1e9
+            raise ValueError(f"no memory for a blob of shape {list(shape)}, {size:,.1f} GB") from error
         if filler is not None:
             fill(blob, filler)
         self.blobs.append(nn.Parameter(blob, requires_grad=learnable))
@@ -131,6 +138,8 @@ def check_count(what: str, count: int, limits: tuple[int, int | None]) -> None:
 
 def check_size(shape: Shape) -> None:
     """Raises ValueError for a blob that no machine holds; torch's own error is no user's, or none comes."""
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a blob of shape {list(shape)}: no axis has fewer than 0 values")
     if math.prod(shape) > MAX_VALUES:
         raise ValueError(f"a blob of shape {list(shape)} would hold more than 2^40 values")
 
@@ -167,7 +176,17 @@ def check_indices(what: str, values: Tensor, count: int, those: str, counted: Te
 
 def with_gradient_of(value: Tensor, other: Tensor) -> Tensor:
     """`value`, whose gradient is that of `other`: for the places where Caffe's backward is no derivative."""
-    return value.detach() + (other - other.detach())
+    return _GradientOf.apply(value.detach(), other)
+
+
+class _GradientOf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, other):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return None, dy
 
 
 class _NoGradient(torch.autograd.Function):

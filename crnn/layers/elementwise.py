@@ -5,6 +5,11 @@ import torch
 from .base import Layer, register
 
 
+def check_one_shape(shapes) -> None:
+    if any(tuple(shape) != tuple(shapes[0]) for shape in shapes):
+        raise ValueError(f"needs bottoms of one shape, got {[list(shape) for shape in shapes]}")
+
+
 @register("Eltwise")
 class Eltwise(Layer):
     """Σ coeff_i · bottom[i] (SUM; coeff 1 by default), their product (PROD) or maximum (MAX).
@@ -24,11 +29,11 @@ class Eltwise(Layer):
             raise ValueError("coeff is for operation: SUM only")
         if self.coeff and len(self.coeff) != len(bottom_shapes):
             raise ValueError(f"needs one coeff a bottom: {len(bottom_shapes)}, got {len(self.coeff)}")
-        if len({tuple(shape) for shape in bottom_shapes}) > 1:
-            raise ValueError(f"needs bottoms of one shape, got {[list(shape) for shape in bottom_shapes]}")
+        check_one_shape(bottom_shapes)
         self.top_shapes = [tuple(bottom_shapes[0])]
 
     def forward(self, *bottoms):
+        check_one_shape([x.shape for x in bottoms])
         y, *rest = bottoms
         if self.operation == "SUM":
             coeff = self.coeff or [1.0] * len(bottoms)

@@ -15,6 +15,8 @@ def fill(blob: Tensor, param) -> Tensor:
         near = difflib.get_close_matches(param.type, FILLERS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(FILLERS))}"
         raise ValueError(f"unknown filler type {param.type!r}; {hint}")
+    if param.sparse >= 0 and param.type != "gaussian":
+        raise ValueError(f"sparse is for filler 'gaussian', not {param.type!r}")
     with torch.no_grad():
         if blob.numel():
             FILLERS[param.type](blob, param)
@@ -28,6 +30,8 @@ def _filler(function):
 
 def _fan(blob: Tensor, param) -> float:
     """The n of xavier and msra: FAN_IN (0), FAN_OUT (1) or their AVERAGE (2)."""
+    if not blob.dim():
+        raise ValueError(f"filler {param.type!r} needs a blob of at least one axis")
     fan_in = blob.numel() / blob.shape[0]
     fan_out = blob.numel() / (blob.shape[1] if blob.dim() > 1 else 1)
     return (fan_in, fan_out, (fan_in + fan_out) / 2)[param.variance_norm]
@@ -61,6 +65,8 @@ def gaussian(blob, param):
 @_filler
 def positive_unitball(blob, param):
     """U(0, 1), then every row (blob[i]) divided by its sum."""
+    if not blob.dim():
+        raise ValueError("filler 'positive_unitball' needs a blob of at least one axis")
     rows = blob.uniform_(0, 1).view(blob.shape[0], -1)
     rows.div_(rows.sum(1, keepdim=True))
 
@@ -84,7 +90,7 @@ def bilinear(blob, param):
             f"filler 'bilinear' needs a blob of 4 axes with a square kernel, got {list(blob.shape)}"
         )
     f = math.ceil(blob.shape[3] / 2)
-    centre = (2 * f - 1 - f % 2) / (2 * f)
+    centre = (blob.shape[3] - 1) / (2 * f)
     line = 1 - (torch.arange(blob.shape[3], dtype=blob.dtype) / f - centre).abs()
     blob.copy_(line[:, None] * line)
 

@@ -87,14 +87,16 @@ class Filter(Layer):
             raise ValueError(
                 f"needs {len(bottom_shapes) - 1} tops, one less than bottoms; got {len(param.top)}"
             )
-        *data, selector = map(tuple, bottom_shapes)
+        self.check(bottom_shapes)
+        self.top_shapes = [tuple(shape) for shape in bottom_shapes[:-1]]
+
+    def check(self, shapes):
+        *data, selector = map(tuple, shapes)
         if not selector or math.prod(selector[1:]) != 1 or any(shape[:1] != selector[:1] for shape in data):
-            raise ValueError(
-                f"needs a selector [N] and bottoms [N, ...], got {[list(s) for s in bottom_shapes]}"
-            )
-        self.top_shapes = data
+            raise ValueError(f"needs a selector [N] and bottoms [N, ...], got {[list(s) for s in shapes]}")
 
     def forward(self, *bottoms):
+        self.check([x.shape for x in bottoms])
         *data, selector = bottoms
         chosen = selector.reshape(-1).nonzero().squeeze(1)
         return tuple(x.index_select(0, chosen) for x in data)

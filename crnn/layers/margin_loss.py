@@ -49,15 +49,17 @@ class ContrastiveLoss(Layer):
         super().__init__(param, bottom_shapes)
         p = param.contrastive_loss_param
         self.margin, self.legacy = p.margin, p.legacy_version
-        a, b, alike = map(tuple, bottom_shapes)
-        vectors = 2 <= len(a) <= 4 and a == b and math.prod(a[2:]) == 1
-        if not vectors or alike[:1] != a[:1] or math.prod(alike) != a[0]:
-            raise ValueError(
-                f"needs bottoms [N, C], [N, C] and [N], got {[list(shape) for shape in bottom_shapes]}"
-            )
+        self.check(bottom_shapes)
         self.top_shapes = [()]
 
+    def check(self, shapes):
+        a, b, alike = map(tuple, shapes)
+        vectors = 2 <= len(a) <= 4 and a == b and math.prod(a[2:]) == 1
+        if not vectors or alike[:1] != a[:1] or math.prod(alike) != a[0]:
+            raise ValueError(f"needs bottoms [N, C], [N, C] and [N], got {[list(shape) for shape in shapes]}")
+
     def forward(self, a, b, alike):
+        self.check([a.shape, b.shape, alike.shape])
         squared = (a - b).flatten(1).square().sum(1)
         if self.legacy:
             apart = F.relu(self.margin - squared)

@@ -112,10 +112,16 @@ class Broadcast(Layer):
             raise ValueError(
                 f"the {self.type.lower()} {list(small)} does not fit the bottom {list(shape)} at axis {axis}"
             )
-        self.tail = (1,) * (len(shape) - axis - len(small))  # axes behind the small blob's
+        self.start, self.tail = axis, (1,) * (len(shape) - axis - len(small))  # axes behind the small blob's
+        self.given = len(bottom_shapes) == 2
         return small
 
-    def spread(self, small):
+    def spread(self, x, small):
+        if x.shape[self.start : self.start + small.dim()] != small.shape:
+            raise ValueError(
+                f"the {self.type.lower()} {list(small.shape)} does not fit the bottom {list(x.shape)} "
+                f"at axis {self.start}"
+            )
         return small.reshape(small.shape + self.tail)
 
 
@@ -136,8 +142,8 @@ class Scale(Broadcast):
 
     def forward(self, x, *scale):
         s, *b = [*scale, *self.blobs]
-        y = x * self.spread(s)
-        return (y + self.spread(b[0]) if b else y,)
+        y = x * self.spread(x, s)
+        return (y + self.spread(x, b[0]) if b else y,)
 
 
 @register("Bias")
@@ -154,7 +160,7 @@ class Bias(Broadcast):
 
     def forward(self, x, *bias):
         (b,) = [*bias, *self.blobs]
-        return (x + self.spread(b),)
+        return (x + self.spread(x, b),)
 
 
 @register("MVN")

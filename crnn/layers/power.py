@@ -28,7 +28,11 @@ class Exp(Activation):
         super().__init__(param, bottom_shapes)
         p = param.exp_param
         log_base = log_of_base(p.base)
-        self.inner, self.outer = log_base * p.scale, math.exp(log_base * p.shift)
+        self.inner = log_base * p.scale
+        try:
+            self.outer = math.exp(log_base * p.shift)
+        except OverflowError:
+            self.outer = math.inf
 
     def forward(self, x):
         return (torch.exp(self.inner * x) * self.outer,)

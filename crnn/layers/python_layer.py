@@ -213,4 +213,19 @@ class _Call(torch.autograd.Function):
             blob.gradient().clone().to(x.device) if want else None
             for blob, x, want in zip(layer.bottom, bottoms, wanted, strict=True)
         ]
+        if torch.is_grad_enabled():  # create_graph: what the user's code made of them is not recorded
+            dbottoms = [d if d is None else _Once.apply(layer, d, *bottoms, *dtops) for d in dbottoms]
         return None, None, *dbottoms, *[None] * (len(ctx.needs_input_grad) - 2 - n)
+
+
+class _Once(torch.autograd.Function):
+    """A gradient whose own gradient is refused: autograd would take it for zero."""
+
+    @staticmethod
+    def forward(ctx, layer, gradient, *made_from):
+        ctx.layer = layer
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, dy):
+        raise ValueError(f"layer {ctx.layer.name!r} (Python) has no second derivative")

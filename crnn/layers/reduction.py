@@ -62,9 +62,9 @@ class ArgMax(Layer):
         return (shape[0], 2 if self.values else 1, self.top_k, *(1,) * (len(shape) - 3))
 
     def forward(self, x):
-        rows, axis = (x.flatten(1), 1) if self.axis is None else (x, self.axis)
-        if x.dim() == 1 and self.axis is None:
-            rows = x[:, None]
+        rows, axis = x, self.axis
+        if self.axis is None:
+            rows, axis = x.flatten(1) if x.dim() > 1 else x[:, None], 1
         # A stable sort of the reversed row puts the later of two equal values first.
         values, index = rows.flip(axis).sort(dim=axis, descending=True, stable=True)
         values, index = values.narrow(axis, 0, self.top_k), index.narrow(axis, 0, self.top_k)

@@ -50,26 +50,28 @@ class Slice(Layer):
 
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes)
-        p, shape, parts = param.slice_param, list(bottom_shapes[0]), len(param.top)
-        self.axis = chosen_axis(p, "slice_dim", len(shape))
-        size = shape[self.axis]
-        if p.slice_point:
-            ends = [0, *p.slice_point, size]
-            if len(p.slice_point) != parts - 1 or any(a >= b for a, b in pairwise(ends)):
-                raise ValueError(
-                    f"needs {parts - 1} rising slice_points between 0 and {size}, got {list(p.slice_point)}"
-                )
-        elif size % parts:
-            raise ValueError(
-                f"{parts} tops do not divide axis {self.axis} of the bottom {shape}; give slice_points"
-            )
-        else:
-            ends = [i * size // parts for i in range(parts + 1)]
-        self.points = ends[1:-1] if p.slice_point else parts
+        p, shape, self.parts = param.slice_param, list(bottom_shapes[0]), len(param.top)
+        self.axis, self.points = chosen_axis(p, "slice_dim", len(shape)), list(p.slice_point)
+        ends = self.ends(shape)
         self.top_shapes = [(*shape[: self.axis], b - a, *shape[self.axis + 1 :]) for a, b in pairwise(ends)]
 
+    def ends(self, shape) -> list[int]:
+        """Where the parts of a bottom of this shape begin, and where the last ends."""
+        size = shape[self.axis]
+        if self.points:
+            ends = [0, *self.points, size]
+            if len(ends) != self.parts + 1 or any(a >= b for a, b in pairwise(ends)):
+                raise ValueError(
+                    f"needs {self.parts - 1} rising slice_points between 0 and {size}, got {self.points}"
+                )
+            return ends
+        if size % self.parts:
+            bottom = f"axis {self.axis} of the bottom {list(shape)}"
+            raise ValueError(f"{self.parts} tops do not divide {bottom}; give slice_points")
+        return [i * size // self.parts for i in range(self.parts + 1)]
+
     def forward(self, x):
-        return torch.tensor_split(x, self.points, self.axis)
+        return torch.tensor_split(x, self.ends(x.shape)[1:-1], self.axis)
 
 
 @register("Reshape")

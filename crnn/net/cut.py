@@ -37,6 +37,7 @@ def cut(weights: pb.NetParameter, cuts: Sequence[Cut], rng: np.random.Generator)
         if not layer.blobs:
             continue
         matrix = to_array(layer.blobs[0])
+        matrix = matrix.T if layer.inner_product_param.transpose else matrix
         outputs = matrix.shape[0] if matrix.ndim != 4 or matrix.shape[:2] != (1, 1) else matrix.shape[2]
         if layer.name in wanted:
             one = wanted[layer.name]

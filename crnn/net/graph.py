@@ -37,13 +37,14 @@ class Graph:
     outputs: list[str] = field(default_factory=list)  # tops that nobody reads, alphabetical
 
 
-def net_state(net, phase: int, stages: Iterable[str] = (), level: int = 0):
-    """The NetState that decides: the file's own `state`, then what the caller says."""
+def net_state(net, phase: int, stages: Iterable[str] = (), level: int | None = 0):
+    """The NetState that decides: the file's own `state`, its level if `level` is None, then what the caller
+    says. Caffe: Net::Net in src/caffe/net.cpp."""
     state = pb.NetState()
     state.CopyFrom(net.state)
     state.phase = phase
     state.stage.extend(stage for stage in stages if stage not in state.stage)
-    state.level = level or state.level
+    state.level = state.level if level is None else level
     return state
 
 
@@ -116,12 +117,18 @@ class _Builder:
         misread = index in self.problems.misread
         before = len(self.problems.found)
         kind = self.kind(index, param) if param.type or not misread else None
+        unnamed = kind is not None and kind.is_loss and not param.top
+        if unnamed:  # Caffe: AutoTopBlobs
+            taken = sum(name.startswith("(automatic") for name in self.made_at)
+            param.top.append(f"(automatic {taken + 1})" if taken else "(automatic)")
         shapes = self.read(index, param)
         self.check_tops(index, param, kind)
         if kind and not misread:
             self.check_counts(index, param, kind)
         sound = shapes is not None and not misread and len(self.problems.found) == before
         self.make(index, param, self.construct(index, param, shapes) if sound else None)
+        if unnamed:
+            self.unread.difference_update(param.top)
 
     def kind(self, index: int, param) -> type[Layer] | None:
         try:
@@ -157,6 +164,11 @@ class _Builder:
             if j < len(param.bottom) and param.bottom[j] == name:
                 if kind and not kind.in_place:
                     self.report(index, f"cannot work in place: give top {name!r} another name", "top", j)
+                elif name in self.graph.loss_weights:
+                    problem = (
+                        f"works in place on {name!r}, which has a loss_weight: give its top another name"
+                    )
+                    self.report(index, problem, "top", j)
             elif name in self.made_at:
                 self.report(index, f"top {name!r} is already made at {self.made_at[name]}", "top", j)
             elif name in param.top[:j]:
@@ -201,7 +213,8 @@ class _Builder:
     def make(self, index: int, param, layer: Layer | None) -> None:
         """Notes the tops, with their shapes if the layer could be built."""
         for j, name in enumerate(param.top):
-            self.made_at.setdefault(name, self.document.where("layer", index, "top", j))
+            written = ("top", j) if j < len(self.net.layer[index].top) else ()
+            self.made_at.setdefault(name, self.document.where("layer", index, *written))
             self.unread.add(name)
             if layer is None:
                 self.unknown.add(name)

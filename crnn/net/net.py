@@ -1,5 +1,7 @@
 """Net: a prototxt as a torch module. Caffe: src/caffe/net.cpp."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,8 @@ from .graph import Node, build_graph, net_state
 from .problems import read
 
 PHASES = {"TRAIN": pb.TRAIN, "TEST": pb.TEST}
+#: Layers whose tops hold the bottoms' values as they are.
+MOVERS = ("BatchReindex", "Concat", "Flatten", "Reshape", "Silence", "Slice", "Split", "Tile")
 
 
 class Net(nn.Module):
@@ -45,7 +49,7 @@ class Net(nn.Module):
         self.shapes, self.outputs, self.params = graph.shapes, graph.outputs, graph.params
         self.loss_weights, self.force_backward = graph.loss_weights, graph.force_backward
         self.inputs = [top for node in graph.nodes if node.param.type == "Input" for top in node.tops]
-        self.index_blobs = {node.bottoms[i] for node in graph.nodes for i in node.layer.indices}
+        self.index_blobs = index_blobs(graph.nodes)
         self.blobs: dict[str, Tensor] = {}
         self._compiled = None
         # Follows the module's device and dtype, also in a net without parameters.
@@ -139,9 +143,9 @@ class Net(nn.Module):
         return {name: self.place(name, value) for name, value in tops.items()}
 
     def place(self, name: str, value) -> Tensor:
-        """A source's array on the net's device and in its dtype; indices and integers keep theirs."""
+        """A source's array on the net's device and in its dtype; class and row numbers keep theirs."""
         blob = torch.as_tensor(value)
-        keeps_dtype = name in self.index_blobs or not blob.is_floating_point()
+        keeps_dtype = name in self.index_blobs
         blob = blob.to(self.like.device, blob.dtype if keeps_dtype else self.like.dtype, non_blocking=True)
         if self.force_backward and not keeps_dtype and not blob.requires_grad:
             blob = blob.detach().requires_grad_()
@@ -174,8 +178,21 @@ class Net(nn.Module):
 
         return table(self)
 
+    def __getstate__(self) -> dict:
+        """Without the last forward's blobs, whose graph cannot be copied."""
+        return {**self.__dict__, "blobs": {}, "_compiled": None}
+
     def __repr__(self) -> str:
         return self.summary()
+
+
+def index_blobs(nodes: Iterable[Node]) -> set[str]:
+    """The blobs that hold class or row numbers, also by way of layers that only move values."""
+    found = {node.bottoms[i] for node in nodes for i in node.layer.indices}
+    for node in reversed(list(nodes)):
+        if node.param.type in MOVERS and found.issuperset(node.tops):
+            found.update(node.bottoms)
+    return found
 
 
 def add_tops(node: Node, blobs: dict[str, Tensor]) -> None:

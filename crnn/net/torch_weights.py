@@ -13,6 +13,7 @@ from crnn.proto.npz import read_npz
 #: layer type -> what its blobs are called in a state dict, in Caffe's order.
 ENTRIES = {
     "Convolution": ("weight", "bias"),
+    "Deconvolution": ("weight", "bias"),
     "InnerProduct": ("weight", "bias"),
     "BatchNorm": ("running_mean", "running_var", None),  # the last is Caffe's divisor of both, 1
     "Scale": ("weight", "bias"),
@@ -55,17 +56,29 @@ def is_torch(path) -> bool:
     return fspath(path).endswith((".pth", ".pt", ".npz"))
 
 
+def entries_of(layer) -> tuple[str | None, ...]:
+    """Of the layer's blobs, in their order; none of a layer that torch has no module for."""
+    names = ENTRIES.get(layer.type, ())
+    return names[1:] if layer.type == "Scale" and layer.given else names  # its scale is a bottom
+
+
+def as_blob(layer, index: int, value: Tensor) -> Tensor:
+    """An entry as the layer has it: a transposed InnerProduct's weights are."""
+    turned = layer.type == "InnerProduct" and layer.transpose and index == 0
+    return value.T if turned and value.dim() == 2 else value
+
+
 def layers_of(net, state: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, np.ndarray]], list[str]]:
     """Layer -> {blob's number: values}, of the net's layers that have entries; the modules of no layer."""
     found: dict[str, dict[int, np.ndarray]] = {}
-    modules = {layer.name.removesuffix(".scale") for layer in net.layers}
+    modules = {layer.name.removesuffix(".scale") for layer in net.layers if entries_of(layer)}
     for layer in net.layers:
         module = layer.name.removesuffix(".scale")
-        for i, entry in enumerate(ENTRIES.get(layer.type, ())[: len(layer.blobs)]):
+        for i, entry in enumerate(entries_of(layer)[: len(layer.blobs)]):
             if entry is None and layer.name in found:
                 found[layer.name][i] = np.ones(1, np.float32)
             elif (value := state.get(f"{module}.{entry}")) is not None:
-                found.setdefault(layer.name, {})[i] = value.float().numpy()
+                found.setdefault(layer.name, {})[i] = as_blob(layer, i, value).float().numpy()
     return found, [
         name for name in dict.fromkeys(key.rpartition(".")[0] for key in state) if name not in modules
     ]
@@ -82,12 +95,13 @@ def copy(net, state: Mapping[str, Tensor]) -> list[str]:
     problems, pairs, used = [], [], set()
     for layer in net.layers:
         module = layer.name.removesuffix(".scale")
-        for blob, entry in zip(layer.blobs, ENTRIES.get(layer.type, ()), strict=False):
+        for i, (blob, entry) in enumerate(zip(layer.blobs, entries_of(layer), strict=False)):
             if entry is None:
                 pairs.append((blob, torch.ones_like(blob)))
                 continue
             name = f"{module}.{entry}"
             value = state.get(name)
+            value = value if value is None else as_blob(layer, i, value)
             if value is None:
                 problems.append(f"no {name}")
             elif value.shape != blob.shape:

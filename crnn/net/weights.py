@@ -220,7 +220,7 @@ def save_hdf5(net, path, diffs: bool = False) -> None:
 def _diff(layer, index: int) -> np.ndarray:
     grad = layer.blobs.parameter(index).grad
     blob = layer.blobs[index]
-    return _values(torch.zeros_like(blob) if grad is None else grad.view(blob.shape))
+    return _values(torch.zeros_like(blob) if grad is None else grad.reshape(blob.shape))
 
 
 def _values(blob: torch.Tensor) -> np.ndarray:

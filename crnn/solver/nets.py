@@ -60,4 +60,5 @@ def _test_sources(param: pb.SolverParameter) -> list[tuple[str, str | pb.NetPara
 
 def _build(source: str | pb.NetParameter, phase: str, state: pb.NetState, net_type: type[Net]) -> Net:
     document = read_net(source if isinstance(source, str) else dump(source))
-    return net_type(document, phase=phase, stages=tuple(state.stage), level=state.level)
+    level = state.level if state.HasField("level") else None
+    return net_type(document, phase=phase, stages=tuple(state.stage), level=level)

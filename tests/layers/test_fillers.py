@@ -63,11 +63,39 @@ def test_a_vector_has_fan_out_of_its_size():
     )
 
 
-def test_bilinear():
-    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    assert filled((2, 3, 4, 4), 'type: "bilinear"').equal((line[:, None] * line).expand(2, 3, 4, 4))
+@pytest.mark.parametrize(
+    "line",
+    [
+        [0.5, 0.5],
+        [0.5, 1, 0.5],
+        [0.25, 0.75, 0.75, 0.25],
+        [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3],
+        [1 / 6, 1 / 2, 5 / 6, 5 / 6, 1 / 2, 1 / 6],
+        [0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25],
+    ],
+    ids=len,
+)
+def test_bilinear(line):
+    """The values of the real Caffe."""
+    line = torch.tensor(line)
+    want = (line[:, None] * line).expand(2, 3, len(line), len(line))
+    torch.testing.assert_close(filled(want.shape, 'type: "bilinear"'), want)
+
+
+def test_bilinear_wants_square_kernels():
     with pytest.raises(ValueError, match="square kernel"):
         filled((2, 3, 4, 5), 'type: "bilinear"')
+
+
+@pytest.mark.parametrize("kind", ["xavier", "msra", "positive_unitball"])
+def test_a_number_has_no_fan(kind):
+    with pytest.raises(ValueError, match=f"filler '{kind}' needs a blob of at least one axis"):
+        filled((), f'type: "{kind}"')
+
+
+def test_sparse_is_the_gaussians():
+    with pytest.raises(ValueError, match="sparse is for filler 'gaussian', not 'xavier'"):
+        filled((2, 3), 'type: "xavier" sparse: 1')
 
 
 def test_identity():

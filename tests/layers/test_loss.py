@@ -81,6 +81,16 @@ def test_the_loss_is_bounded_but_its_gradient_is_not_cut(make):
     assert x.grad.tolist() == [[-1, 1]]
 
 
+def test_a_score_of_minus_infinity_costs_the_bound(make):
+    """A log of 0 before it; the real Caffe gives 87.33655 too."""
+    x = torch.tensor([[0.0, -math.inf], [1.0, 1.0]], requires_grad=True)
+    (value,) = make(loss(), (2, 2), (2,))(x, torch.tensor([1.0, 0.0]))
+    value.backward()
+    bound = -math.log(torch.finfo(torch.float32).tiny)
+    assert value.item() == pytest.approx((bound + math.log(2)) / 2)
+    assert x.grad.tolist() == [[0.5, -0.5], [-0.25, 0.25]]
+
+
 @pytest.mark.parametrize("kind", ["SoftmaxWithLoss", "Accuracy"])
 @pytest.mark.parametrize("bad", [4.0, -1.0, -100.0, math.nan])
 def test_a_label_out_of_range_is_named_with_the_classes(make, kind, bad):

@@ -64,3 +64,8 @@ def test_a_constant_power_ignores_its_bottom(make, text, value):
 def test_bases_without_a_logarithm(make, text, message):
     with pytest.raises(ValueError, match=message):
         make(f"type: {text}", (2,))
+
+
+def test_exp_beyond_the_largest_number_is_infinite(make):
+    (y,) = make('type: "Exp" exp_param { base: 10 shift: 400 }', (1,))(torch.zeros(1))
+    assert y.item() == float("inf")

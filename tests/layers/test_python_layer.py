@@ -193,3 +193,12 @@ def test_a_parameters_blob_shows_its_gradient():
     assert blob.diff.tolist() == [0, 0]
     (parameter * torch.tensor([2.0, 3])).sum().backward()
     assert np.array_equal(blob.diff, [2, 3])
+
+
+def test_a_second_derivative_is_refused():
+    it = net(python("Ten"))
+    x = torch.ones(3, 2, requires_grad=True)
+    (dx,) = torch.autograd.grad(it(x)["y"].square().sum(), it.blobs["x"], create_graph=True)
+    assert dx.eq(200).all()
+    with pytest.raises(ValueError, match=r"layer 'Ten' \(Python\) has no second derivative"):
+        dx.sum().backward()

@@ -63,3 +63,8 @@ def test_argmax_has_no_gradient(make):
 def test_top_k_is_within_the_choices(make, text, choices):
     with pytest.raises(ValueError, match=f"is not within 1 and the {choices} values"):
         make(argmax(text), (4, 2, 3))
+
+
+def test_argmax_of_a_vector_is_of_each_of_its_values(make):
+    (y,) = make('type: "ArgMax" argmax_param { out_max_val: true }', (3,))(torch.tensor([4.0, 5.0, 6.0]))
+    assert y.shape == (3, 2, 1) and y.flatten().tolist() == [0, 4, 0, 5, 0, 6]

@@ -8,7 +8,7 @@ from crnn.__main__ import main
 from crnn.net.cut import Cut, cut
 from crnn.net.net import Net
 from crnn.net.weights import save, to_message
-from crnn.proto.blobs import to_array
+from crnn.proto.blobs import from_array, to_array
 
 HEAD = """
 layer {{ name: "in" type: "Input" top: "x"
@@ -91,3 +91,18 @@ def test_equal_seeds_cut_alike(trained):
 def test_what_cannot_be_cut(trained, cuts, message):
     with pytest.raises(ValueError, match=message):
         cut(to_message(trained), cuts, np.random.default_rng(0))
+
+
+def test_transposed_weights_are_read_as_they_lie(trained):
+    message, turned = to_message(trained), to_message(trained)
+    for layer in turned.layer:
+        if layer.name == "fc7":
+            matrix = to_array(layer.blobs[0]).T.copy()
+            layer.blobs[0].CopyFrom(from_array(matrix))
+            layer.inner_product_param.transpose = True
+    cuts = [Cut("fc6", "fc1", 6), Cut("fc7", "fc2", 5)]
+    for one in (message, turned):
+        cut(one, cuts, np.random.default_rng(0))
+    blobs = [[to_array(layer.blobs[0]) for layer in one.layer if layer.blobs] for one in (message, turned)]
+    for one, other in zip(*blobs, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -170,3 +170,12 @@ def test_in_place_layers_make_the_blob_anew():
     net = Net(text)
     assert net.outputs == ["c"]
     assert net.shapes == {"data": (2, 3), "c": (6,)}
+
+
+def test_a_weighed_blob_must_not_be_lost_in_place():
+    text = """layer { name: "fc" type: "InnerProduct" bottom: "data" top: "y" loss_weight: 2
+      inner_product_param { num_output: 2 } }
+    layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }"""
+    assert [
+        "works in place on 'y', which has a loss_weight" in said for said in problems(source() + text)
+    ] == [True]

@@ -1,5 +1,7 @@
 """Net as a module: blobs in and out, losses, gradients that stop, devices and dtypes."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -221,3 +223,124 @@ def test_a_layer_by_name(simple):
 def test_force_backward_overrides_propagate_down():
     net = Net(BRANCHES.format(force="true", a="propagate_down: false", b="propagate_down: false", sum=""))
     assert all(passes for node in net.nodes for passes in node.passes_gradient)
+
+
+@pytest.mark.parametrize(
+    "shapes, layer, given, message",
+    [
+        (
+            [(4, 3), (4, 3)],
+            'type: "Eltwise" bottom: "a" bottom: "b" top: "y"',
+            [(4, 3), (1, 3)],
+            "bottoms of one shape",
+        ),
+        (
+            [(4, 3)],
+            'type: "Scale" bottom: "a" top: "y"',
+            [(4, 1)],
+            r"scale \[3\] does not fit the bottom \[4, 1\]",
+        ),
+        (
+            [(4, 3)],
+            'type: "Bias" bottom: "a" top: "y"',
+            [(4, 1)],
+            r"bias \[3\] does not fit the bottom \[4, 1\]",
+        ),
+        (
+            [(4, 3), (4,)],
+            'type: "Filter" bottom: "a" bottom: "b" top: "y"',
+            [(4, 3), (2,)],
+            r"needs a selector \[N\]",
+        ),
+        (
+            [(4, 3)],
+            'type: "Slice" bottom: "a" top: "y" top: "z" slice_param { axis: 0 }',
+            [(5, 3)],
+            r"2 tops do not divide axis 0 of the bottom \[5, 3\]",
+        ),
+        (
+            [(4, 9)],
+            'type: "Slice" bottom: "a" top: "y" top: "z" slice_param { slice_point: 3 }',
+            [(4, 2)],
+            "needs 1 rising slice_points between 0 and 2",
+        ),
+        (
+            [(4, 2), (4, 2), (4,)],
+            'type: "ContrastiveLoss" bottom: "a" bottom: "b" bottom: "c" top: "y"',
+            [(4, 2), (4, 2), (1,)],
+            "needs bottoms",
+        ),
+    ],
+)
+def test_blobs_of_other_shapes_are_refused_as_at_the_start(shapes, layer, given, message):
+    """Where Caffe's Reshape would end the process; none is broadcast."""
+    tops = " ".join(f'top: "{name}"' for name in "abc"[: len(shapes)])
+    dims = " ".join("shape { " + " ".join(f"dim: {d}" for d in shape) + " }" for shape in shapes)
+    net = Net(
+        f'layer {{ name: "x" type: "Input" {tops} input_param {{ {dims} }} }} layer {{ name: "it" {layer} }}'
+    )
+    net(*map(torch.zeros, shapes))
+    with pytest.raises(ValueError, match=f"layer 'it' .*{message}"):
+        net(*map(torch.zeros, given))
+
+
+INPUTS = """layer { name: "x" type: "Input" top: "x" top: "l"
+  input_param { shape { dim: 1 dim: 400 } shape { dim: 1 dim: 1 } } }
+"""
+
+
+def test_integers_become_numbers_of_the_net_unless_they_count_classes():
+    net = Net(
+        INPUTS
+        + """layer { name: "s" type: "Reduction" bottom: "x" top: "s" reduction_param { operation: SUMSQ } }
+        layer { name: "a" type: "Accuracy" bottom: "x" bottom: "l" top: "a" }"""
+    )
+    x = torch.zeros(1, 400, dtype=torch.uint8)
+    x[0, :2] = torch.tensor([200, 10])
+    assert net(x, torch.zeros(1, 1, dtype=torch.uint8))["s"] == 40100
+    assert net.blobs["x"].dtype == torch.float32 and net.blobs["l"].dtype == torch.uint8
+
+
+def test_labels_keep_their_dtype_on_their_way_to_a_loss():
+    """bfloat16 has no 301, float16 no 2999."""
+    net = Net(
+        INPUTS
+        + """layer { name: "f" type: "Flatten" bottom: "l" top: "f" }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "f" top: "loss" }"""
+    )
+    x = torch.zeros(1, 400)
+    x[0, 301] = 30
+    assert net.bfloat16()(x, torch.tensor([[301.0]]))["loss"] == 0
+
+
+def test_features_that_come_with_labels_are_cast():
+    net = Net(
+        """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 5 } } }
+        layer { name: "cut" type: "Slice" bottom: "x" top: "a" top: "l" slice_param { slice_point: 4 } }
+        layer { name: "fc" type: "InnerProduct" bottom: "a" top: "fc" inner_product_param { num_output: 3 } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "l" top: "loss" }"""
+    )
+    assert net.bfloat16()(torch.zeros(2, 5))["loss"].isfinite()
+
+
+def test_a_loss_without_a_top_counts():
+    """As the nets of 2014 have it: Caffe makes a top that is no output."""
+    net = Net(
+        INPUTS
+        + """layer { name: "one" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" }
+        layer { name: "two" type: "SoftmaxWithLoss" bottom: "x" bottom: "l" }"""
+    )
+    assert net(torch.zeros(1, 400), torch.zeros(1, 1)) == {} and net.outputs == []
+    assert net.loss().item() == pytest.approx(2 * np.log(400), rel=1e-6)
+    assert list(net.loss_weights) == ["(automatic)", "(automatic 2)"]
+
+
+def test_a_net_can_be_copied_after_a_forward(simple):
+    net = Net(simple())
+    x, y = torch.randn(4, 3), torch.randn(4, 2)
+    loss = net(x, y)["loss"]
+    other = copy.deepcopy(net)
+    assert other.blobs == {} and net.blobs["loss"] is loss
+    with torch.no_grad():
+        net.layer("fc").blobs[0].zero_()
+    assert other(x, y)["loss"] == loss

@@ -133,3 +133,21 @@ def test_nets_that_share_must_fit(simple):
         ValueError, match=r"layer 'fc' has blobs \[\(2, 3\), \(2,\)\], but \[\(3, 3\), \(3,\)\]"
     ):
         Net(simple()).share_weights(other)
+
+
+def test_a_convolution_may_own_what_another_shape_shares():
+    net = Net(
+        """layer { name: "x" type: "Input" top: "x" top: "v"
+          input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } shape { dim: 2 dim: 12 } } }
+        layer { name: "conv" type: "Convolution" bottom: "x" top: "c" param { name: "w" }
+          convolution_param { num_output: 2 kernel_size: 2 bias_term: false } }
+        layer { name: "fc" type: "InnerProduct" bottom: "v" top: "f"
+          param { name: "w" share_mode: PERMISSIVE }
+          inner_product_param { num_output: 2 bias_term: false } }"""
+    )
+    v = torch.randn(2, 12)
+    f = net(torch.randn(2, 3, 4, 4), v)["f"]
+    weight = net.layer("conv").blobs[0]
+    torch.testing.assert_close(f, v @ weight.reshape(2, 12).T)
+    f.sum().backward()
+    assert weight.grad.shape == weight.shape

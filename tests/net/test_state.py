@@ -38,7 +38,8 @@ def included(rules, phase=pb.TRAIN, stages=(), level=0, net=""):
         ("exclude { stage: 'a' }", {"stages": ["a"]}, False),
         ("exclude { stage: 'a' stage: 'b' }", {"stages": ["a"]}, True),
         ("include { stage: 'a' }", {"net": "state { stage: 'a' }"}, True),
-        ("include { min_level: 2 }", {"net": "state { level: 2 }"}, True),
+        ("include { min_level: 2 }", {"net": "state { level: 2 }"}, False),  # the constructor's level is 0
+        ("include { min_level: 2 }", {"net": "state { level: 2 }", "level": None}, True),
         ("include { min_level: 2 }", {"net": "state { level: 2 }", "level": 1}, False),
         ("include { phase: TEST }", {"net": "state { phase: TEST }"}, False),
     ],

@@ -126,3 +126,30 @@ def test_it_takes_torchvisions_weights():
     with torch.no_grad():
         net(x)
         torch.testing.assert_close(net.blobs["fc"], model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_lie_otherwise_than_torchs_modules():
+    """A transposed InnerProduct, a Scale by a bottom, a Deconvolution."""
+    net = Net(
+        """layer { name: "x" type: "Input" top: "x" top: "s"
+          input_param { shape { dim: 2 dim: 3 } shape { dim: 3 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y"
+          inner_product_param { num_output: 3 transpose: true } }
+        layer { name: "s" type: "Scale" bottom: "y" bottom: "s" top: "z"
+          scale_param { bias_term: true axis: 1 } }
+        layer { name: "r" type: "Reshape" bottom: "z" top: "r" reshape_param { shape { dim: [0, 3, 1, 1] } } }
+        layer { name: "d" type: "Deconvolution" bottom: "r" top: "d"
+          convolution_param { num_output: 2 kernel_size: 2 } }""",
+        phase="TEST",
+    )
+    fc, d, bias = torch.nn.Linear(3, 3), torch.nn.ConvTranspose2d(3, 2, 2), torch.randn(3)
+    values = {"s.weight": torch.full((3,), 7.0), "s.bias": bias}
+    values |= {f"{name}.{key}": v for name, m in (("fc", fc), ("d", d)) for key, v in m.state_dict().items()}
+    assert torch_weights.copy(net, values) == ["s.weight"]
+    x, s = torch.randn(2, 3), torch.randn(3)
+    torch.testing.assert_close(net(x, s)["d"], d((fc(x) * s + bias)[:, :, None, None]))
+
+
+def test_modules_that_no_layer_can_take_are_told(tmp_path):
+    torch.save({**state(), "pool.weight": torch.zeros(2)}, tmp_path / "w.pth")
+    assert torch_weights.layers_of(Net(SMALL), torch_weights.read(tmp_path / "w.pth"))[1] == ["pool"]
