@@ -34,6 +34,7 @@ class Database:
     classes: int | None = None
     official: int | None = None  # records of the published set
     inputs: dict[str, dict] = field(default_factory=dict)  # lists and archives: bytes, sha256
+    origin: str = ""  # where the images lie: what a killed run left goes with those of no other place
     map_classes: int | None = None  # of label maps: pixels are below it, or 255
 
 
@@ -52,7 +53,7 @@ def write(database: Database, run: dict, args: argparse.Namespace) -> None:
     """Writes one database and reports. Raises ValueError if no image can be read or --check-size fails."""
     records, form = ordered(database, args), Form.of(args)
     name, tally = run["database"], Tally(database.mean is not None, form.stores_files and not database.beside)
-    with Store(database.path, run["run"], args.restart, args.backend) as store:
+    with Store(database.path, run["run"] + database.origin, args.restart, args.backend) as store:
         _check_room(store, len(records), form, 1 if form.gray or database.beside else 3)
         if store.records:
             print(f"{store.partial}: {store.records:,} records are there, checking them", flush=True)

@@ -29,7 +29,8 @@ def databases(args: argparse.Namespace) -> list[Database]:
     # Appended as text, as Caffe does: SUN397's lists begin each path with a slash.
     root = args.root + "/" * (os.path.isdir(args.root) and not args.root.endswith("/"))
     records = [Record(path, root + path, label) for path, label in read_list(args.list)]
-    return [Database(args.database, records, inputs={os.path.basename(args.list): digest(args.list)})]
+    inputs = {os.path.basename(args.list): digest(args.list)}
+    return [Database(args.database, records, inputs=inputs, origin=os.path.realpath(root))]
 
 
 def read_list(path: str) -> list[tuple[str, int]]:

@@ -91,6 +91,11 @@ class Job:
         solver.net, solver.snapshot_prefix = str(self.folder / NET), str(self.folder / self.name)
         solver.random_seed = self.seed
         solver.solver_mode = pb.SolverParameter.CPU  # a device is the command's
+        for field in (
+            "snapshot_format",
+            "snapshot_after_train",
+        ):  # what comes after reads the last .caffemodel
+            solver.ClearField(field)
         if self.weights:
             solver.weights[:] = self.start
         return solver

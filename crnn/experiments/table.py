@@ -74,16 +74,18 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
 
 
 def check_data(done: Sequence[Job]) -> None:
-    """Raises ValueError if two jobs were trained on data that differ."""
-    first = manifest.read(done[0].folder)["data"]
-    for job in done[1:]:
-        data = manifest.read(job.folder)["data"]
-        for path in first.keys() & data.keys():
-            if first[path] != data[path]:
-                raise ValueError(
-                    f"{job} and {done[0]} were made with different {path}: {data[path]} and {first[path]}; "
-                    "remove the one and run it again"
-                )
+    """Raises ValueError if two jobs were trained on data, or from weights, that differ."""
+    found = [manifest.read(job.folder) for job in done]
+    for what in ("data", "weights"):
+        seen: dict[str, tuple[Job, object]] = {}
+        for job, content_of in zip(done, found, strict=True):
+            for path, content in content_of.get(what, {}).items():
+                other, first = seen.setdefault(path, (job, content))
+                if first != content:
+                    raise ValueError(
+                        f"{job} and {other} were made with different {path}: {content} and {first}; "
+                        "remove the one and run it again"
+                    )
 
 
 def _tables(experiment: Experiment, done: Sequence[Job]) -> list[Table]:

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
             bar.total = total
             bar.update(done - bar.n)
 
+        flags.check_out("--save", arguments.save)
         points = measure(net, progress)
     print(f"{'answer':<24}{'million multiply-adds':>24}{'ms an image':>14}{'top-1 accuracy':>18}")
     for point in points:

@@ -239,9 +239,7 @@ def check_pictures(net: Net, arguments) -> None:
         raise ValueError("pictures need matplotlib: install crnn[report], or give --no-pictures")
     if attribution.layers(net) or arguments.layer:
         attribution.region_of(attribution.find(net, arguments.layer), arguments.region)
-    folder = Path(arguments.html).parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--html {arguments.html}: there is no folder {folder}; create it first")
+    flags.check_out("--html", arguments.html)
 
 
 def save(arguments, sights: list, count: int) -> None:

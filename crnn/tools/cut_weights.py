@@ -24,6 +24,10 @@ def cuts(text: str) -> list[Cut]:
     rows = [entry.split(":") for entry in text.split(",") if entry]
     if not rows or any(len(row) != 3 or not all(row) or not row[2].isdigit() for row in rows):
         raise argparse.ArgumentTypeError(f"wanted LAYER:NEW_NAME:CHANNELS,..., got {text!r}")
+    names = [name for name, _, _ in rows]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"layer {twice[0]!r} is named twice")
     return [Cut(name, renamed, int(channels)) for name, renamed, channels in rows]
 
 

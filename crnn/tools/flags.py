@@ -49,6 +49,17 @@ def text_lines(path: str | os.PathLike) -> list[str]:
         ) from None
 
 
+def check_out(flag: str, path: str | os.PathLike | None) -> None:
+    """Raises OSError, before the work, where a file that is to be written after it could not be."""
+    if path is None:
+        return
+    folder = Path(path).parent
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{flag} {path} is a folder: name a file in it")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{flag} {path}: there is no folder {folder}; create it first")
+
+
 def comma_list(text: str) -> list[str]:
     """argparse type of Caffe's lists: "a,b" -> ["a", "b"]."""
     return [word for word in text.split(",") if word]

@@ -24,6 +24,10 @@ net gives the same bits until it is trained. Comments of the prototxt are not ke
 def layers(text: str) -> dict[str, str]:
     """`a:horizontal,b:both` -> {"a": "horizontal", "b": "both"}."""
     pairs = [entry.rpartition(":") for entry in text.split(",") if entry]
+    names = [name for name, _, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"layer {twice[0]!r} is named twice; `both` scans rows and columns")
     wrong = [name or where for name, _, where in pairs if not name or where not in CASCADES]
     if wrong or not pairs:
         raise argparse.ArgumentTypeError(

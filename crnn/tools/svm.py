@@ -67,6 +67,7 @@ def main(argv: list[str]) -> int:
     if min(arguments.c) <= 0 or arguments.folds < 2:
         raise ValueError("every --c must be positive, and --folds at least 2")
     installed()  # said now, not after the features
+    arguments.save.mkdir(parents=True, exist_ok=True)
     message = read_net(arguments.model).message
     net = Net(dump(reading_training_data(message)), phase="TEST", weights=arguments.weights).to(device)
     with Bar("training features") as progress:
@@ -76,7 +77,6 @@ def main(argv: list[str]) -> int:
         print(f"C = {c:g}: accuracy {100 * accuracy:.2f} % in {arguments.folds} folds")
     print(f"C = {svm.c:g}, {x.shape[1]} features of {x.shape[0]} records")
     net = Net(dump(message), phase="TEST", weights=arguments.weights).to(device)
-    arguments.save.mkdir(parents=True, exist_ok=True)
     chosen = {"c": svm.c, "accuracies": svm.accuracies, "folds": arguments.folds, "blob": arguments.blob}
     write_bytes(arguments.save / "svm.json", json.dumps(chosen, indent=1).encode())
     for views in arguments.views:

@@ -136,6 +136,9 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
     """Prints the exact scores over all records, and saves what they are made of."""
     from tqdm import tqdm
 
+    flags.check_out("--save", arguments.save)
+    flags.check_out("--confusion", arguments.confusion)
+    names = flags.text_lines(arguments.labels) if arguments.labels else []
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -162,12 +165,14 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
     elif isinstance(result, LabelPaths):
         print_paths(result)
     else:
-        print_maps(result, arguments.labels)
+        print_maps(result, names if len(names) == result.classes else [])
     if arguments.save:
         result.save(arguments.save)
     if arguments.confusion:
         rows = [",".join(map(str, row)) for row in result.confusion.tolist()]
         write_bytes(arguments.confusion, "".join(f"{row}\n" for row in rows).encode())
+    if names and isinstance(result, Segmentation) and len(names) != result.classes:
+        raise ValueError(f"{arguments.labels} has {len(names)} names, the net {result.classes} classes")
 
 
 def crf_of(text: str | None) -> pb.CrfParameter | None:
@@ -199,11 +204,8 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
-def print_maps(result: Segmentation, labels: str | None) -> None:
+def print_maps(result: Segmentation, names: list[str]) -> None:
     """The measures of a Segmentation, then a line a class."""
-    names = flags.text_lines(labels) if labels else []
-    if labels and len(names) != result.classes:
-        raise ValueError(f"{labels} has {len(names)} names, the net {result.classes} classes")
     print(f"{len(result.keys)} records, {result.confusion.sum():,} pixels, {result.classes} classes")
     print(f"mean IoU {100 * result.mean_iou:.2f} %")
     print(f"pixel accuracy {100 * result.pixel_accuracy:.2f} %")

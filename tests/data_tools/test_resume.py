@@ -313,3 +313,11 @@ def test_a_full_disk_keeps_what_was_written(images, unbroken, tmp_path, monkeypa
     assert _store.JOURNAL in os.listdir(tmp_path / "db.partial")
     convert(images, tmp_path / "db")
     assert everything(tmp_path / "db") == unbroken
+
+
+def test_images_of_another_folder_are_not_mixed_in(images, half, tmp_path):
+    """Of the same list: their names and labels are those of the first."""
+    shutil.copytree(tmp_path / "in", tmp_path / "other")
+    with pytest.raises(ValueError, match=r"db\.partial was begun with other input, options or versions"):
+        convert([f"{tmp_path}/other/", images[1]], tmp_path / "db")
+    convert([f"{tmp_path}/./in", images[1]], tmp_path / "db")

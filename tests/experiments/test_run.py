@@ -276,3 +276,12 @@ def test_chains_that_cannot_be(chained, old, new, message):
     Path("wrong.prototxt").write_text(CHAINED.replace(old, new, 1))
     with pytest.raises(ValueError, match="net 'inserted': .*" + re.escape(message)):
         tool.find("wrong.prototxt")
+
+
+def test_a_training_ends_with_the_file_that_is_read_after_it(inside):
+    """Whatever the solver says of its snapshots."""
+    Path("hdf5.prototxt").write_text(SOLVER + "snapshot_format: HDF5 snapshot_after_train: false")
+    Path("hdf5_experiment.prototxt").write_text(EXPERIMENT.replace("solver.prototxt", "hdf5.prototxt"))
+    (job,) = jobs_of(tool.find("hdf5_experiment.prototxt"), Path("hdf5"), [1], ["up"])
+    assert job.solver().snapshot_format == pb.SolverParameter.BINARYPROTO
+    assert job.solver().snapshot_after_train

@@ -171,3 +171,12 @@ def test_measures():
         "top1_accuracy": pytest.approx(100 / 3),
         "mean_class_accuracy": pytest.approx(25.0),  # class 0: 1 of 2, class 1: 0 of 1
     }
+
+
+def test_jobs_from_other_weights_are_refused(jobs):
+    for job, digest in zip(jobs[:2], ("0", "1"), strict=True):
+        path = job.folder / "manifest.json"
+        told = json.loads(path.read_text())
+        path.write_text(json.dumps({**told, "weights": {"w.caffemodel": {"sha256": digest}}}))
+    with pytest.raises(ValueError, match=r"were made with different w\.caffemodel"):
+        comparison(jobs[0].experiment, jobs, "")

@@ -106,3 +106,15 @@ def test_transposed_weights_are_read_as_they_lie(trained):
     blobs = [[to_array(layer.blobs[0]) for layer in one.layer if layer.blobs] for one in (message, turned)]
     for one, other in zip(*blobs, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_layer_is_cut_once(capsys):
+    with pytest.raises(SystemExit):
+        main(["cut-weights", "--weights", "a", "--layers", "fc6:a:2,fc6:b:1", "--out", "b"])
+    assert "layer 'fc6' is named twice" in capsys.readouterr().err
+
+
+def test_a_layer_is_given_one_rnn(capsys):
+    with pytest.raises(SystemExit):
+        main(["insert-rnn", "--net", "a", "--layers", "conv1:horizontal,conv1:vertical", "--out", "b"])
+    assert "layer 'conv1' is named twice" in capsys.readouterr().err

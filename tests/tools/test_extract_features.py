@@ -66,6 +66,8 @@ def test_a_leveldb_has_the_same_records(logged):
     [
         (["fc,fc", "a", "1"], "2 blobs want as many databases, got 1"),
         (["fc9", "a", "1"], "has no blob 'fc9'; it has "),
+        (["fc,fc", "a,b", "1"], "blob 'fc' is named twice"),
+        (["fc,label", "a,a", "1"], "database 'a' is named twice"),
         (["fc", "a", "0"], "at least 1, got 0"),
         (["loss", "a", "1"], "blob 'loss' is one number for the whole batch"),
         (["fc", "a", "1", "lmdb", "TPU"], r"come \[lmdb\|leveldb\] \[CPU\|GPU\] \[DEVICE_ID\], got TPU"),

@@ -92,3 +92,12 @@ def test_text_that_is_not_utf8_is_named(tmp_path):
     names.write_bytes("café\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"words\.txt is not text in UTF-8 \(byte 3\): convert it"):
         flags.text_lines(names)
+
+
+def test_where_a_file_is_to_go_is_looked_at_before(tmp_path):
+    flags.check_out("--save", None)
+    flags.check_out("--save", tmp_path / "a.npz")
+    with pytest.raises(OSError, match=r"--save .*/no/a.npz: there is no folder .*/no; create it first"):
+        flags.check_out("--save", tmp_path / "no" / "a.npz")
+    with pytest.raises(OSError, match=r"--html .* is a folder: name a file in it"):
+        flags.check_out("--html", tmp_path)
