@@ -27,6 +27,11 @@ class Work(NamedTuple):
     bytes: int
     steps: int
 
+    @classmethod
+    def of(cls, floor: dict) -> "Work":
+        """What a floor was made from."""
+        return cls(*(floor[name] for name in cls._fields))
+
 
 class Rates(NamedTuple):
     """flop/s and bytes/s, and seconds a dependent step (0 where no compiled op can show it)."""
@@ -34,6 +39,10 @@ class Rates(NamedTuple):
     flop: float
     bytes: float
     step: float
+
+    def better(self, other: "Rates") -> "Rates":
+        """Of two measurements the better of each."""
+        return Rates(max(self.flop, other.flop), max(self.bytes, other.bytes), min(self.step, other.step))
 
 
 def work(case: Case, op: str, mode: str, itemsize: int) -> Work:

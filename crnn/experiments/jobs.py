@@ -1,5 +1,6 @@
 """One job of an experiment: a net and a seed, in a folder of its own with the texts it is made by."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from crnn.experiments.steps import (
     training,
 )
 from crnn.proto import pb
+from crnn.proto.blobs import write_bytes
 from crnn.proto.text import dump
 
 KEPT = 2  # snapshots of a running training
@@ -137,14 +139,13 @@ class Job:
     def place(self) -> Path | None:
         """Writes the texts. A folder that was made by others is set aside, under the path returned."""
         texts, aside = self.texts(), None
-        if self.folder.exists():
-            if all(_text(self.folder / name) == text for name, text in texts.items()):
-                return None
+        if self.folder.exists() and not self.placed:
             aside = free_name(self.folder)
             self.folder.rename(aside)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            (self.folder / name).write_text(text, encoding="utf-8")
+            if _text(self.folder / name) != text:
+                write_bytes(self.folder / name, text.encode())
         return aside
 
     def steps(self, gpu: str | None = None) -> Iterator[Step]:
@@ -183,8 +184,16 @@ class Job:
 
     @property
     def placed(self) -> bool:
-        """Whether the folder is of this job as the experiment now has it."""
-        return all(_text(self.folder / name) == text for name, text in self.texts().items())
+        """Whether the folder is of this job as the experiment now has it, also where OUT was moved or copied
+        since, or is named by another path."""
+        then = self._out_then()
+        return all(_text(self.folder / name, then, self.out) == text for name, text in self.texts().items())
+
+    def _out_then(self) -> str | None:
+        """OUT as the texts of the folder have it."""
+        end = re.escape(f"/{self.name}/seed_{self.seed}/{self.name}")
+        found = re.search(rf'^snapshot_prefix: "(.*){end}"$', _text(self.folder / SOLVER) or "", re.MULTILINE)
+        return found and found[1]
 
     @property
     def done(self) -> bool:
@@ -221,5 +230,9 @@ def jobs_of(
     ]
 
 
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.exists() else None
+def _text(path: Path, then: str | None = None, now: Path | None = None) -> str | None:
+    """A file's text, whose paths that begin with `then` begin with `now`."""
+    if not path.exists():
+        return None
+    text = path.read_text(encoding="utf-8")
+    return text if then is None else text.replace(f'"{then}/', f'"{now}/')

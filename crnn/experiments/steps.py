@@ -62,9 +62,9 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def weights_of(folder: Path) -> Path:
-    """The .caffemodel that the folder's solver ends with."""
+    """The .caffemodel that the folder's solver ends with, wherever the folder lay when it was made."""
     solver = read_solver(folder / SOLVER).message
-    return Path(f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel")
+    return folder / f"{Path(solver.snapshot_prefix).name}_iter_{solver.max_iter}.caffemodel"
 
 
 def scores_of(folder: Path, views: int) -> Path:

@@ -17,8 +17,8 @@ GREY = (0.2125, 0.7154, 0.0721)  # of R, G, B: skimage's, which Caffe used
 
 
 def blobproto_to_array(blob, return_diff: bool = False) -> np.ndarray:
-    """The values of a BlobProto, or its diff. Raises ValueError where they do not fill its shape."""
-    return to_array(blob, "diff" if return_diff else "data")
+    """A BlobProto's values, or its diff, in float64. Raises ValueError where they do not fill its shape."""
+    return to_array(blob, "diff" if return_diff else "data").astype(np.float64)
 
 
 def array_to_blobproto(arr, diff=None):
@@ -49,8 +49,10 @@ def array_to_datum(arr, label: int | None = None):
 
 
 def datum_to_array(datum) -> np.ndarray:
-    """The pixels [C, H, W] of a Datum, an image file in it decoded. Raises ValueError where it is damaged."""
-    return records.decode(datum.SerializeToString())[0].copy()
+    """The pixels [C, H, W] of a Datum, an image file in it decoded; bytes, or float_data in float64. Raises
+    ValueError where it is damaged."""
+    pixels = records.decode(datum.SerializeToString())[0]
+    return pixels.copy() if pixels.dtype == np.uint8 else pixels.astype(np.float64)
 
 
 class Transformer:

@@ -80,6 +80,37 @@ class Net:
     def _layer_names(self) -> list[str]:
         return [layer.name for layer in self._live.layers]
 
+    # Underscored by pycaffe, and used by scripts all the same.
+    @property
+    def _blobs(self) -> list:
+        return list(self.blobs.values())
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return list(self.blobs)
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return list(self.blob_loss_weights.values())
+
+    @property
+    def _inputs(self) -> list[int]:
+        return self._ids(self.inputs)
+
+    @property
+    def _outputs(self) -> list[int]:
+        return self._ids(self.outputs)
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return self._ids(self._live.nodes[layer].bottoms)
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return self._ids(self._live.nodes[layer].tops)
+
+    def _ids(self, names: list[str]) -> list[int]:
+        """Where blobs stand in `blobs`."""
+        return [self._blob_names.index(name) for name in names]
+
     @cached_property
     def layer_dict(self) -> OrderedDict:
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))

@@ -86,3 +86,10 @@ def test_the_floor_is_the_largest_bound(needs, limit, ms):
     found = floor(needs, Rates(flop=1e9, bytes=2e9, step=1e-6))
     assert (found["limit"], found["ms"]) == (limit, pytest.approx(ms))
     assert {"flop_ms", "bytes_ms", "chain_ms"} <= found.keys()
+
+
+def test_of_two_measurements_the_better_rates_count():
+    best = Rates(flop=1.0, bytes=4.0, step=2.0).better(Rates(flop=3.0, bytes=2.0, step=1.0))
+    assert best == Rates(3.0, 4.0, 1.0)
+    needs = Work(6, 8, 0)
+    assert Work.of(floor(needs, best)) == needs

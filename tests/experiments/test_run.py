@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,20 @@ def test_what_is_done_is_not_done_again(inside, whole, capsys, monkeypatch):
     monkeypatch.setattr("crnn.experiments.run.Process", None)  # no command can start
     assert tool.main(["run", "experiment.prototxt", "--out", "whole"]) == 0
     assert "4 of 4" in capsys.readouterr().out
+
+
+def test_out_may_be_spelled_otherwise_copied_or_moved(inside, whole, capsys, monkeypatch):
+    monkeypatch.setattr("crnn.experiments.run.Process", None)  # no command can start
+    shutil.copytree("whole", "copied")
+    for out in (str(Path("whole").absolute()), "./whole", "copied"):
+        assert tool.main(["report", "experiment.prototxt", "--out", out]) == 0
+        assert "4 of 4" in capsys.readouterr().out
+    assert tool.main(["run", "experiment.prototxt", "--out", "copied"]) == 0
+    assert "it is now" not in capsys.readouterr().out
+    (job,) = jobs_of(tool.find("experiment.prototxt"), Path("copied"), [1], ["up"])
+    assert job.place() is None  # what follows a job that is not finished
+    solver = (job.folder / "solver.prototxt").read_text()
+    assert 'snapshot_prefix: "copied/up/seed_1/up"' in solver and "whole" not in solver
 
 
 def begun(*words: str) -> subprocess.Popen:

@@ -146,3 +146,10 @@ def test_images_and_means_of_another_size_are_resized(transformer, image):
 def test_what_does_not_fit_the_input_is_refused(transformer, call, words):
     with pytest.raises(ValueError, match=words):
         call(transformer)
+
+
+def test_arrays_of_messages_are_wide():
+    """float64, as numpy makes of a repeated float; bytes stay bytes."""
+    assert io.blobproto_to_array(io.array_to_blobproto(np.ones((1, 2, 3)))).dtype == np.float64
+    for dtype, kept in ((np.float32, np.float64), (np.uint8, np.uint8)):
+        assert io.datum_to_array(io.array_to_datum(np.ones((1, 2, 3), dtype))).dtype == kept

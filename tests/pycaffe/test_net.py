@@ -39,6 +39,17 @@ def test_a_net_names_its_parts(net):
     assert (blob.num, blob.channels, blob.height, blob.width, blob.count) == (2, 3, 1, 1, 6)
 
 
+def test_what_pycaffe_underscores_is_there_too(net):
+    """As scripts walk a net: net._blob_names[i] for i in net._bottom_ids(layer)."""
+    assert net._blob_names == list(net.blobs) and net._blobs == list(net.blobs.values())
+    for number, name in enumerate(net._layer_names):
+        assert [net._blob_names[i] for i in net._bottom_ids(number)] == net.bottom_names[name]
+        assert [net._blob_names[i] for i in net._top_ids(number)] == net.top_names[name]
+    assert [net._blob_names[i] for i in net._inputs] == net.inputs
+    assert [net._blob_names[i] for i in net._outputs] == net.outputs
+    assert len(net._blob_loss_weights) == len(net.blobs)
+
+
 def test_weights_come_by_keyword_or_as_of_old_before_the_phase(net, tmp_path):
     model, path = str(tmp_path / "a.caffemodel"), str(tmp_path / "net.prototxt")
     net.save(model)
