@@ -111,7 +111,7 @@ CASES = {
 def measure(name: str, arguments) -> dict:
     """A row: both sides' times, or why they are not compared."""
     pair = CASES[name]()
-    torch.manual_seed(1)  # with 2 of 12 seeds rounding decides one of C-RNN's ReLUs, and with it 256 gradients
+    torch.manual_seed(1)  # with 2 of 12 seeds rounding decides one ReLU of C-RNN, and 256 gradients with it
     net, threads = Net(pair.ours, phase="TRAIN"), torch.get_num_threads()
     rates = pair.work and floors.measure("fp32", "cpu")
 
