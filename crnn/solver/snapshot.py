@@ -70,14 +70,18 @@ def alone(prefix: str) -> Iterator[None]:
     if str(lock) in _held:
         yield
         return
-    descriptor = _held[str(lock)] = _locked(lock, prefix)
+    _held[str(lock)] = _locked(lock, prefix)
     try:
         _clear(folder, name)
         yield
     finally:
-        if _is_at(descriptor, lock):  # else the folder was removed, and another run's may stand there
-            lock.unlink()  # before the lock goes: who waits for this file sees that it is gone
-        os.close(_held.pop(str(lock)))
+        descriptor = _held.pop(str(lock), None)
+        if descriptor is not None:  # else this is a forked child
+            try:
+                if _is_at(descriptor, lock):  # else the folder was removed, and another run's may stand there
+                    lock.unlink()  # before the lock goes: who waits for this file sees that it is gone
+            finally:
+                os.close(descriptor)
 
 
 def _locked(lock: Path, prefix: str) -> int:

@@ -1,8 +1,8 @@
 // Transposed matrices on the CPU: a map's change between contiguous and channels_last order.
 //
-//   work     a unit is kSide rows by kColumns columns of a matrix, in squares that are turned in the first
-//   cache order    values are moved, not computed cost     a value is read and written once, by whole cache
-//   lines where the matrix has them (torch's copy
+//   work     a unit is some rows by some columns of a matrix, in squares that are turned in the first cache
+//   order    values are moved, not computed
+//   cost     a value is read and written once, by whole cache lines where the matrix has them (torch's copy
 //            goes value by value and takes two to four times as long)
 #include <torch/headeronly/core/Dispatch_v2.h>
 #include <torch/headeronly/util/BFloat16.h>
