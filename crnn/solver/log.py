@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TextIO
 
 from crnn.solver.events import Displayed, Event, Finished, Note, Output, Scored, Scoring, Started, Stepped
+from crnn.solver.prefix import probe
 from crnn.solver.rows import Rows
-from crnn.solver.snapshot import probe
 
 
 def listeners(prefix: str, stream: TextIO | None = None) -> list:

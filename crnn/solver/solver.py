@@ -16,7 +16,7 @@ from crnn.net.net import Net
 from crnn.proto import pb
 from crnn.proto.text import Document, dump
 from crnn.proto.upgrade import read_solver
-from crnn.solver import adaptive, lr_policy, nets, params, resume, sgd, snapshot  # noqa: F401 (adaptive registers its types)
+from crnn.solver import adaptive, lr_policy, nets, params, prefix, resume, sgd, snapshot  # noqa: F401 (adaptive registers its types)
 from crnn.solver.events import (
     Displayed,
     Event,
@@ -73,7 +73,7 @@ class Solver:
             raise ValueError(f"{getattr(source, 'name', 'solver')}: {error}") from None
         self.ranks = Ranks()
         if self.param.snapshot and self.ranks.rank == 0:
-            snapshot.probe(self.param.snapshot_prefix, 0)
+            prefix.probe(self.param.snapshot_prefix, 0)
         self.leaves_moves = self.param.snapshot_diff
         drawn = self.param.random_seed if self.param.random_seed >= 0 else torch.seed() >> 1
         self.seed = self.ranks.of_first(drawn)
@@ -144,7 +144,7 @@ class Solver:
         finite, OSError where the snapshots cannot be written, or another process writes them.
         """
         snapshots = self.ranks.rank == 0 and (self.param.snapshot_after_train or self.param.snapshot)
-        with snapshot.alone(self.param.snapshot_prefix) if snapshots else nullcontext():
+        with prefix.alone(self.param.snapshot_prefix) if snapshots else nullcontext():
             return self._solve()
 
     def _solve(self) -> bool:

@@ -14,9 +14,10 @@ from crnn.solver import ranks
 from crnn.solver.events import Note
 from crnn.solver.log import listeners
 from crnn.solver.precision import DTYPES
+from crnn.solver.prefix import alone
 from crnn.solver.schedule import MODES
 from crnn.solver.signals import EFFECTS, Signals
-from crnn.solver.snapshot import alone, states
+from crnn.solver.snapshot import states
 from crnn.solver.solver import Solver
 from crnn.tools import flags
 
