@@ -93,11 +93,8 @@ class Job:
         solver.net, solver.snapshot_prefix = str(self.folder / NET), str(self.folder / self.name)
         solver.random_seed = self.seed
         solver.solver_mode = pb.SolverParameter.CPU  # a device is the command's
-        for field in (
-            "snapshot_format",
-            "snapshot_after_train",
-        ):  # what comes after reads the last .caffemodel
-            solver.ClearField(field)
+        solver.ClearField("snapshot_format")  # what comes after reads the last .caffemodel
+        solver.ClearField("snapshot_after_train")
         if self.weights:
             solver.weights[:] = self.start
         return solver

@@ -75,11 +75,11 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
 
 def check_data(done: Sequence[Job]) -> None:
     """Raises ValueError if two jobs were trained on data, or from weights, that differ."""
-    found = [manifest.read(job.folder) for job in done]
+    manifests = [manifest.read(job.folder) for job in done]
     for what in ("data", "weights"):
         seen: dict[str, tuple[Job, object]] = {}
-        for job, content_of in zip(done, found, strict=True):
-            for path, content in content_of.get(what, {}).items():
+        for job, made_from in zip(done, manifests, strict=True):
+            for path, content in made_from.get(what, {}).items():
                 other, first = seen.setdefault(path, (job, content))
                 if first != content:
                     raise ValueError(

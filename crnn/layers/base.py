@@ -71,9 +71,7 @@ class Blobs(nn.ParameterList):
         shape = tuple(self[index].shape)
         self[index] = owner
         if owner.shape != shape:
-            owner.data = (
-                owner.data.contiguous()
-            )  # a convolution's is not, and could not be seen in this shape
+            owner.data = owner.data.contiguous()  # a convolution's is not: it has no view in another shape
             self.shapes[index] = shape
 
     def __getitem__(self, index):

@@ -28,11 +28,15 @@ def _filler(function):
     return function
 
 
-def _fan(blob: Tensor, param) -> float:
-    """The n of xavier and msra: FAN_IN (0), FAN_OUT (1) or their AVERAGE (2)."""
+def _outputs(blob: Tensor, param) -> int:
     if not blob.dim():
         raise ValueError(f"filler {param.type!r} needs a blob of at least one axis")
-    fan_in = blob.numel() / blob.shape[0]
+    return blob.shape[0]
+
+
+def _fan(blob: Tensor, param) -> float:
+    """The n of xavier and msra: FAN_IN (0), FAN_OUT (1) or their AVERAGE (2)."""
+    fan_in = blob.numel() / _outputs(blob, param)
     fan_out = blob.numel() / (blob.shape[1] if blob.dim() > 1 else 1)
     return (fan_in, fan_out, (fan_in + fan_out) / 2)[param.variance_norm]
 
@@ -59,15 +63,13 @@ def gaussian(blob, param):
         )
     blob.normal_(param.mean, param.std)
     if param.sparse >= 0:
-        blob.mul_(torch.bernoulli(torch.full_like(blob, min(1.0, param.sparse / blob.shape[0]))))
+        blob.mul_(torch.bernoulli(torch.full_like(blob, min(1.0, param.sparse / _outputs(blob, param)))))
 
 
 @_filler
 def positive_unitball(blob, param):
     """U(0, 1), then every row (blob[i]) divided by its sum."""
-    if not blob.dim():
-        raise ValueError("filler 'positive_unitball' needs a blob of at least one axis")
-    rows = blob.uniform_(0, 1).view(blob.shape[0], -1)
+    rows = blob.uniform_(0, 1).view(_outputs(blob, param), -1)
     rows.div_(rows.sum(1, keepdim=True))
 
 

@@ -108,20 +108,19 @@ class Broadcast(Layer):
                 )
             small = shape[axis:end]
             self.add_blob(small, filler)
-        if small != shape[axis : axis + len(small)]:
-            raise ValueError(
-                f"the {self.type.lower()} {list(small)} does not fit the bottom {list(shape)} at axis {axis}"
-            )
+        self.check(shape, small, axis)
         self.start, self.tail = axis, (1,) * (len(shape) - axis - len(small))  # axes behind the small blob's
         self.given = len(bottom_shapes) == 2
         return small
 
-    def spread(self, x, small):
-        if x.shape[self.start : self.start + small.dim()] != small.shape:
+    def check(self, shape, small, axis):
+        if tuple(small) != tuple(shape[axis : axis + len(small)]):
             raise ValueError(
-                f"the {self.type.lower()} {list(small.shape)} does not fit the bottom {list(x.shape)} "
-                f"at axis {self.start}"
+                f"the {self.type.lower()} {list(small)} does not fit the bottom {list(shape)} at axis {axis}"
             )
+
+    def spread(self, x, small):
+        self.check(x.shape, small.shape, self.start)
         return small.reshape(small.shape + self.tail)
 
 

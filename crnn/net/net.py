@@ -14,7 +14,7 @@ from .problems import read
 
 PHASES = {"TRAIN": pb.TRAIN, "TEST": pb.TEST}
 #: Layers whose tops hold the bottoms' values as they are.
-MOVERS = ("BatchReindex", "Concat", "Flatten", "Reshape", "Silence", "Slice", "Split", "Tile")
+MOVERS = ("BatchReindex", "Concat", "Flatten", "Reshape", "Slice", "Split", "Tile")
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ from crnn.net.cut import Cut, cut
 from crnn.proto import pb
 from crnn.proto.blobs import read_binary, write_binary
 from crnn.proto.upgrade import upgrade_net
-from crnn.tools.flags import normalise
+from crnn.tools.flags import named_twice, normalise
 
 EPILOG = """example:
   crnn cut-weights --weights VGG_ILSVRC_16_layers.caffemodel --layers fc6:fc1:2048,fc7:fc2:2048 \\
@@ -24,10 +24,8 @@ def cuts(text: str) -> list[Cut]:
     rows = [entry.split(":") for entry in text.split(",") if entry]
     if not rows or any(len(row) != 3 or not all(row) or not row[2].isdigit() for row in rows):
         raise argparse.ArgumentTypeError(f"wanted LAYER:NEW_NAME:CHANNELS,..., got {text!r}")
-    names = [name for name, _, _ in rows]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise argparse.ArgumentTypeError(f"layer {twice[0]!r} is named twice")
+    if twice := named_twice(name for name, _, _ in rows):
+        raise argparse.ArgumentTypeError(f"layer {twice!r} is named twice")
     return [Cut(name, renamed, int(channels)) for name, renamed, channels in rows]
 
 

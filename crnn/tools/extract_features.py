@@ -64,9 +64,8 @@ def main(argv: list[str]) -> int:
             f"{len(arguments.blobs)} blobs want as many databases, got {len(arguments.databases)}"
         )
     for what, names in (("blob", arguments.blobs), ("database", arguments.databases)):
-        for name in names:
-            if list(names).count(name) > 1:
-                raise ValueError(f"{what} {name!r} is named twice")
+        if twice := flags.named_twice(names):
+            raise ValueError(f"{what} {twice!r} is named twice")
     if arguments.batches is not None and arguments.batches < 1:
         raise ValueError(f"the number of batches must be at least 1, got {arguments.batches}")
     if arguments.batches is not None and arguments.of == "train":

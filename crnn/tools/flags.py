@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +60,11 @@ def check_out(flag: str, path: str | os.PathLike | None) -> None:
         raise IsADirectoryError(f"{flag} {path} is a folder: name a file in it")
     if not folder.is_dir():
         raise FileNotFoundError(f"{flag} {path}: there is no folder {folder}; create it first")
+
+
+def named_twice(names: Iterable[str]) -> str | None:
+    """The first of them that is not there once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def comma_list(text: str) -> list[str]:

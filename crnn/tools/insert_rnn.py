@@ -9,7 +9,7 @@ from crnn.proto import pb
 from crnn.proto.blobs import read_binary, write_binary, write_bytes
 from crnn.proto.text import dump
 from crnn.proto.upgrade import read_net, upgrade_net
-from crnn.tools.flags import normalise
+from crnn.tools.flags import named_twice, normalise
 
 EPILOG = """example:
   crnn insert-rnn --net fcn32s/train_val.prototxt --weights fcn32s.caffemodel \\
@@ -24,10 +24,8 @@ net gives the same bits until it is trained. Comments of the prototxt are not ke
 def layers(text: str) -> dict[str, str]:
     """`a:horizontal,b:both` -> {"a": "horizontal", "b": "both"}."""
     pairs = [entry.rpartition(":") for entry in text.split(",") if entry]
-    names = [name for name, _, _ in pairs]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise argparse.ArgumentTypeError(f"layer {twice[0]!r} is named twice; `both` scans rows and columns")
+    if twice := named_twice(name for name, _, _ in pairs):
+        raise argparse.ArgumentTypeError(f"layer {twice!r} is named twice; `both` scans rows and columns")
     wrong = [name or where for name, _, where in pairs if not name or where not in CASCADES]
     if wrong or not pairs:
         raise argparse.ArgumentTypeError(

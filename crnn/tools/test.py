@@ -138,7 +138,7 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
 
     flags.check_out("--save", arguments.save)
     flags.check_out("--confusion", arguments.confusion)
-    names = flags.text_lines(arguments.labels) if arguments.labels else []
+    names = flags.text_lines(arguments.labels) if arguments.labels else None
     with tqdm(unit=" images", disable=not sys.stderr.isatty(), leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -165,13 +165,14 @@ def exact(net: Net, arguments: argparse.Namespace) -> None:
     elif isinstance(result, LabelPaths):
         print_paths(result)
     else:
-        print_maps(result, names if len(names) == result.classes else [])
+        fit = names is None or len(names) == result.classes
+        print_maps(result, names if fit else None)
     if arguments.save:
         result.save(arguments.save)
     if arguments.confusion:
         rows = [",".join(map(str, row)) for row in result.confusion.tolist()]
         write_bytes(arguments.confusion, "".join(f"{row}\n" for row in rows).encode())
-    if names and isinstance(result, Segmentation) and len(names) != result.classes:
+    if isinstance(result, Segmentation) and not fit:  # said when all is printed and saved
         raise ValueError(f"{arguments.labels} has {len(names)} names, the net {result.classes} classes")
 
 
@@ -204,7 +205,7 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
-def print_maps(result: Segmentation, names: list[str]) -> None:
+def print_maps(result: Segmentation, names: list[str] | None) -> None:
     """The measures of a Segmentation, then a line a class."""
     print(f"{len(result.keys)} records, {result.confusion.sum():,} pixels, {result.classes} classes")
     print(f"mean IoU {100 * result.mean_iou:.2f} %")

@@ -323,6 +323,16 @@ def test_features_that_come_with_labels_are_cast():
     assert net.bfloat16()(torch.zeros(2, 5))["loss"].isfinite()
 
 
+def test_what_is_silenced_is_cast_all_the_same():
+    net = Net(
+        INPUTS
+        + """layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+          inner_product_param { num_output: 3 } }
+        layer { name: "quiet" type: "Silence" bottom: "x" bottom: "l" }"""
+    )
+    assert net.bfloat16()(torch.zeros(1, 400), torch.zeros(1, 1))["fc"].dtype == torch.bfloat16
+
+
 def test_a_loss_without_a_top_counts():
     """As the nets of 2014 have it: Caffe makes a top that is no output."""
     net = Net(
