@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -157,6 +158,20 @@ def record(folder: Path, content: dict, setup: dict[str, str]) -> None:
     if setup not in runs:
         runs.append(setup)
     write_bytes(folder / FILE, json.dumps({**content, "runs": runs}, indent=1).encode())
+
+
+def check_alike(contents: Mapping[str, dict]) -> None:
+    """Raises ValueError if two jobs, by name, are made from data or weights that differ."""
+    for what in ("data", "weights"):
+        seen: dict[str, tuple[str, object]] = {}
+        for job, made_from in contents.items():
+            for path, content in made_from.get(what, {}).items():
+                other, first = seen.setdefault(path, (job, content))
+                if first != content:
+                    raise ValueError(
+                        f"{job} and {other} are made with different {path}: {content} and {first}; "
+                        "bring it back as it was, or move the folder of the one away to run it anew"
+                    )
 
 
 def read(folder: Path) -> dict:

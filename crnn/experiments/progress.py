@@ -41,7 +41,9 @@ class Progress:
 
     def _text(self, event: str, job: Job) -> str:
         if event == "start":
-            at = self.reached[str(job)]
+            at = iterations(job)  # 0 where its folder was set aside just now
+            self.first += at - self.reached[str(job)]
+            self.reached[str(job)] = at
             return f"goes on from iteration {at:,} or its last snapshot" if at else "starts"
         if event != "done":
             return {"fail": "failed", "stop": "stopped"}[event]

@@ -33,11 +33,11 @@ class Places:
 
 @dataclass
 class Outcome:
-    """stopped_by: the signal that ended the run early.    failed: job -> why.    busy: run by others."""
+    """stopped_by: the signal that ended the run early.    failed, busy (left to others): job -> why."""
 
     stopped_by: int | None = None
     failed: dict[str, str] = field(default_factory=dict)
-    busy: list[str] = field(default_factory=list)
+    busy: dict[str, str] = field(default_factory=dict)
 
 
 class Failed(Exception):
@@ -119,8 +119,8 @@ def run(
 ) -> Outcome:
     """Does what is not done of `jobs`.
 
-    A job that fails does not keep the others from being tried. `begin(job, gpu)` is called before a job's
-    first command; `tell(event, job, chains)` with event "start", "done", "fail" or "tick".
+    A job that fails keeps only those that need it from being tried. `begin(job, gpu)` is called before a
+    job's first command; `tell(event, job, chains)` with event "start", "done", "fail" or "tick".
     SIGINT and SIGTERM stop every training after its current iteration, with a snapshot; a second one kills.
     """
     outcome, waiting = Outcome(), [job for job in jobs if not job.done]
@@ -166,11 +166,17 @@ def _next(waiting: list[Job], chains: list[Chain]) -> Job | None:
 
 
 def _start(job: Job, gpu: str | None, threads: int, begin, outcome: Outcome) -> Chain | None:
+    if str(job.source) in outcome.busy and not job.source.done:
+        outcome.busy[str(job)] = f"it needs {job.source}, which another process is at"
+        return None
+    if str(job.source) in outcome.failed:
+        outcome.failed[str(job)] = f"it needs {job.source}, which failed"
+        return None
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         chain = Chain(job, gpu, threads)
     except BlockingIOError:
-        outcome.busy.append(str(job))
+        outcome.busy[str(job)] = "another process is at it"
         return None
     try:
         begin(job, gpu)

@@ -42,7 +42,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
     if not done:
         where = jobs[0].out
         raise ValueError(f"no job of {experiment.name} is finished in {where}: crnn experiment run it first")
-    check_data(done)
+    manifest.check_alike({str(job): manifest.read(job.folder) for job in done})
     tables = _tables(experiment, done)
     alike = [job for job in _first_of_each(done) if job.seed == done[0].seed]
     message, baseline = experiment.message, experiment.message.baseline
@@ -71,21 +71,6 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
             if (job.folder / SOLVER).exists()
         },
     )
-
-
-def check_data(done: Sequence[Job]) -> None:
-    """Raises ValueError if two jobs were trained on data, or from weights, that differ."""
-    manifests = [manifest.read(job.folder) for job in done]
-    for what in ("data", "weights"):
-        seen: dict[str, tuple[Job, object]] = {}
-        for job, made_from in zip(done, manifests, strict=True):
-            for path, content in made_from.get(what, {}).items():
-                other, first = seen.setdefault(path, (job, content))
-                if first != content:
-                    raise ValueError(
-                        f"{job} and {other} were made with different {path}: {content} and {first}; "
-                        "remove the one and run it again"
-                    )
 
 
 def _tables(experiment: Experiment, done: Sequence[Job]) -> list[Table]:

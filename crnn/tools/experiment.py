@@ -165,6 +165,9 @@ def make_data(experiment: Experiment, arguments: argparse.Namespace) -> int:
 def train_and_test(
     experiment: Experiment, jobs: list[Job], places: Places, arguments, argv: list[str]
 ) -> int:
+    done = [job for job in jobs_of(experiment, arguments.out) if job.done]
+    made_from = {str(job): manifest.read(job.folder) for job in done}
+
     def begin(job: Job, gpu: str | None) -> None:
         if aside := job.place():
             print(f"{job.folder} was made by other texts: it is now {aside}", flush=True)
@@ -173,6 +176,7 @@ def train_and_test(
             content["data"][tree] = {"sha256": manifest.digest(tree)}
         if job.needed_weights:
             content["weights"] = {path: manifest.digest(path) for path in job.needed_weights}
+        manifest.check_alike(made_from | {str(job): content})  # now, not in the report after a training
         manifest.record(job.folder, content, manifest.setup(places.threads, gpu, doctor.active()))
 
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -181,8 +185,8 @@ def train_and_test(
         outcome = run(jobs, places, begin, progress)
     finally:
         progress.close()
-    for job in outcome.busy:
-        print(f"{job}: another process is at it")
+    for job, why in outcome.busy.items():
+        print(f"{job}: {why}")
     for job, why in outcome.failed.items():
         print(f"{job} failed: {why}", file=sys.stderr)
     if outcome.stopped_by:

@@ -17,6 +17,7 @@ from crnn.data.datum import encode
 from crnn.data.lmdb_writer import LmdbWriter
 from crnn.experiments.evaluate import Evaluation
 from crnn.experiments.jobs import jobs_of
+from crnn.experiments.manifest import database as summed_up
 from crnn.experiments.manifest import record
 from crnn.experiments.run import locked
 from crnn.proto import pb
@@ -194,7 +195,8 @@ def test_changed_texts_train_anew_and_keep_what_was_there(inside, whole, capsys)
     )
     words = ["run", "other.prototxt", "--out", "changed", "--seeds", "1", "--nets", "up"]
     assert tool.main(words) == 0
-    assert "it is now changed/up/seed_1.1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "it is now changed/up/seed_1.1" in said and "up, seed 1: starts" in said
     assert Path("changed/up/seed_1.1/up_iter_40.caffemodel").exists()
     assert Path("changed/up/seed_1/up_iter_10.caffemodel").exists()
 
@@ -205,6 +207,25 @@ def test_changed_data_are_refused(inside, whole):
     with pytest.raises(ValueError, match="was begun with other data: move it away"):
         record(job.folder, {"data": {"train_lmdb": {"records": 13}}}, {})
     assert json.loads((job.folder / "manifest.json").read_text()) == manifest
+
+
+def test_a_net_is_not_trained_on_other_data_than_those_that_are_done(inside, whole, capsys):
+    shutil.copytree("whole", "grown")
+    shutil.rmtree("grown/up/seed_2")
+    shutil.move("train_lmdb", "before_lmdb")
+    try:
+        with LmdbWriter("train_lmdb") as database:
+            database.put(b"00000000_r", encode(np.zeros((1, 8, 8), np.uint8), 0))
+        summed_up.cache_clear()
+        assert tool.main(["run", "experiment.prototxt", "--out", "grown"]) == 1
+    finally:
+        shutil.rmtree("train_lmdb")
+        shutil.move("before_lmdb", "train_lmdb")
+        summed_up.cache_clear()
+    said = capsys.readouterr().err
+    assert "up, seed 2 failed: up, seed 2 and right, seed 1 are made with different train_lmdb" in said
+    assert not Path("grown/up/seed_2/log.txt").exists()  # no training was begun
+    assert tool.main(["run", "experiment.prototxt", "--out", "grown"]) == 0
 
 
 def test_nets_may_start_from_weights_be_tested_alone_or_feed_an_svm(inside, whole):
@@ -269,6 +290,28 @@ def test_a_net_starts_from_another_net_of_its_seed_with_rnns_inserted(chained):
         assert np.abs(tuned[2]).max() > 0  # V has learned
         manifest = json.loads((second / "manifest.json").read_text())
         assert list(manifest["weights"]) == [f"{first}/base_iter_10.caffemodel"]
+
+
+def test_what_a_net_starts_from_may_be_another_processs(chained, capsys):
+    words = ["run", "chained.prototxt", "--out", "busy", "--seeds", "1"]
+    Path("busy/base").mkdir(parents=True)
+    lock = locked(Path("busy/base/seed_1.lock"))
+    assert tool.main(words) == 0
+    os.close(lock)
+    said = capsys.readouterr().out
+    assert "base, seed 1: another process is at it" in said
+    assert "inserted, seed 1: it needs base, seed 1, which another process is at" in said
+
+
+def test_what_a_net_starts_from_may_fail(chained, capsys):
+    text = CHAINED.replace(
+        'net: "conv.prototxt" }', 'net: "conv.prototxt" solver_param { lr_policy: "no" } }', 1
+    )
+    Path("first_fails.prototxt").write_text(text)
+    assert tool.main(["run", "first_fails.prototxt", "--out", "first_fails", "--seeds", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "unknown lr_policy 'no'" in said
+    assert "inserted, seed 1 failed: it needs base, seed 1, which failed" in said
 
 
 def test_what_a_net_starts_from_must_be_run_too(chained):

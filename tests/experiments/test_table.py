@@ -148,7 +148,7 @@ def test_jobs_of_other_texts_do_not_count(jobs):
 def test_jobs_of_other_data_are_refused(jobs):
     (jobs[1].folder / "manifest.json").unlink()
     finish(jobs[1], 5, digest="1")
-    with pytest.raises(ValueError, match="mine, seed 1 and base, seed 1 were made with different db"):
+    with pytest.raises(ValueError, match="mine, seed 1 and base, seed 1 are made with different db"):
         comparison(jobs[0].experiment, jobs, "")
 
 
@@ -178,5 +178,5 @@ def test_jobs_from_other_weights_are_refused(jobs):
         path = job.folder / "manifest.json"
         told = json.loads(path.read_text())
         path.write_text(json.dumps({**told, "weights": {"w.caffemodel": {"sha256": digest}}}))
-    with pytest.raises(ValueError, match=r"were made with different w\.caffemodel"):
+    with pytest.raises(ValueError, match=r"are made with different w\.caffemodel"):
         comparison(jobs[0].experiment, jobs, "")
