@@ -116,14 +116,13 @@ def main(argv: list[str]) -> int:
         check_pictures(net, arguments)
     results, sights = [], []
     silent = not (arguments.json and sys.stderr.isatty())  # text shows the progress itself
-    for start in tqdm(range(0, len(paths), BATCH), unit="batch", disable=silent, leave=False):
-        batch = paths[start : start + BATCH]
-        pixels = np.stack([images.read(path, transformer.shape) for path in batch])
+    batches = images.Batches(paths, transformer.shape, BATCH)
+    for batch, pixels in tqdm(batches, unit="batch", disable=silent, leave=False):
         scores = predict(net, transformer, pixels, arguments.views)
         check_scores(scores, batch)
         found = [result(*pair, labels, arguments) for pair in zip(batch, scores, strict=True)]
         if not arguments.no_pictures:
-            count = max(DRAWN - start, 0)
+            count = max(DRAWN - len(results), 0)
             sights += look(net, transformer, pixels[:count], found[:count], arguments)
         if not arguments.json:
             print("\n".join(map(text, found)), flush=True)
@@ -131,8 +130,8 @@ def main(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     if sights:
-        save(arguments, sights, len(paths))
-    return 0
+        save(arguments, sights, len(results))
+    return 1 if batches.failed else 0
 
 
 @torch.no_grad()
@@ -143,11 +142,9 @@ def print_paths(net: Net, transformer: Transformer, paths: list[Path], arguments
         raise ValueError("label paths are said of 1 view, and no label of an image is given")
     tree, results = read_tree(arguments.tree), []
     sequences, speak = speaker(net, tree, way)
-    for start in range(0, len(paths), BATCH):
-        batch = paths[start : start + BATCH]
-        feed(
-            net, transformer.view(np.stack([images.read(path, transformer.shape) for path in batch]), CENTRE)
-        )
+    batches = images.Batches(paths, transformer.shape, BATCH)
+    for batch, pixels in batches:
+        feed(net, transformer.view(pixels, CENTRE))
         for path, said in zip(batch, speak(sequences[[0] * len(batch)]).tolist(), strict=True):
             labels = [tree.name(category) for category in said if category >= 0 and category != tree.end]
             results.append({"image": str(path), "path": labels})
@@ -155,7 +152,7 @@ def print_paths(net: Net, transformer: Transformer, paths: list[Path], arguments
                 print(f"{path}: {' → '.join(labels)}", flush=True)
     if arguments.json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
-    return 0
+    return 1 if batches.failed else 0
 
 
 def load(arguments) -> Net:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 _FLAG = re.compile(r"--?([A-Za-z][\w-]+)(=.*)?", re.DOTALL)  # -h keeps its meaning, -1 stays a number
+_LIST = re.compile(r"-[\d.][^,]*,.*")  # of numbers; argparse takes it for flags, but behind an =
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
@@ -26,7 +27,10 @@ def normalise(argv: list[str], booleans: tuple[str, ...] = ()) -> list[str]:
         if word == "--":
             return words + argv[i:]
         if not match:
-            words.append(word)
+            if _LIST.fullmatch(word) and words and words[-1].startswith("--") and "=" not in words[-1]:
+                words[-1] += f"={word}"
+            else:
+                words.append(word)
             continue
         name, value = match[1].replace("_", "-"), match[2] or ""
         if name.startswith("no") and name[2:].lstrip("-") in booleans and not value:

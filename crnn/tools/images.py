@@ -1,8 +1,11 @@
 """A user's image files as a net takes them: Caffe's preparation, by flags or by the net's own Data layer."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from crnn.data.datum import channels_first, decode_image
 from crnn.data.transformer import Transformer
@@ -74,8 +77,38 @@ def default_size(param, h: int, w: int) -> tuple[int, int]:
     return (256, 256) if h == w and 224 <= h <= 256 else (h, w)
 
 
+class Batches:
+    """The images that can be read, `size` files at a time: (paths, uint8 [n, C, H, W]), BGR or grey, warped.
+
+    failed: how many cannot; each is told as it comes, on stderr.
+    """
+
+    def __init__(self, paths: list[Path], shape: tuple[int, int, int], size: int):
+        self.paths, self.shape, self.size, self.failed = paths, shape, size, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.paths) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[list[Path], np.ndarray]]:
+        for start in range(0, len(self.paths), self.size):
+            found = [(path, self._read(path)) for path in self.paths[start : start + self.size]]
+            found = [(path, image) for path, image in found if image is not None]
+            if found:
+                paths, pixels = zip(*found, strict=True)
+                yield list(paths), np.stack(pixels)
+
+    def _read(self, path: Path) -> np.ndarray | None:
+        try:
+            return read(path, self.shape)
+        except (ValueError, OSError) as error:
+            self.failed += 1
+            said = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            tqdm.write(f"left out: {said}", file=sys.stderr)
+            return None
+
+
 def read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """uint8 [C, H, W], BGR or grey, warped. ValueError naming the file if it is no image."""
+    """uint8 [C, H, W], BGR or grey, warped. OSError, or ValueError naming the file if it is no image."""
     import cv2
 
     C, H, W = shape
@@ -83,4 +116,9 @@ def read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         image = decode_image(path.read_bytes(), color=C == 3)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return channels_first(cv2.resize(image, (W, H)))
+    try:
+        return channels_first(cv2.resize(image, (W, H)))
+    except cv2.error as error:
+        if error.code != cv2.Error.StsNoMem:
+            raise
+        raise MemoryError(f"{path} at {H} x {W} pixels") from None

@@ -16,6 +16,8 @@ from crnn.tools import flags
         (["-sigint_effect=stop"], ["--sigint-effect=stop"]),
         (["--sighup-effect", "none"], ["--sighup-effect", "none"]),
         (["-gpu", "-1"], ["--gpu", "-1"]),
+        (["-mean", "-1.5,2,-3"], ["--mean=-1.5,2,-3"]),
+        (["-mean=1", "-1,2"], ["--mean=1", "-1,2"]),
         (["-h"], ["-h"]),
         (["root_dir/", "-gray", "a_b"], ["root_dir/", "--gray", "a_b"]),
         (["--", "-gray"], ["--", "-gray"]),
