@@ -203,7 +203,8 @@ def add_tops(node: Node, blobs: dict[str, Tensor]) -> None:
 
 
 def run(node: Node, bottoms: list[Tensor]) -> tuple:
-    """The layer's forward; its ValueErrors (as a label out of range) get the layer's name.
+    """The layer's forward. Its ValueErrors (as a label out of range) and torch's RuntimeErrors (as an image
+    that a kernel does not fit into) get the layer's name.
 
     Losses compute in float32 under autocast: their scaled gradients would overflow float16.
     """
@@ -213,5 +214,8 @@ def run(node: Node, bottoms: list[Tensor]) -> tuple:
             return layer(*bottoms)
         with torch.autocast(device, enabled=False):
             return layer(*(b.float() if b.dtype in (torch.float16, torch.bfloat16) else b for b in bottoms))
-    except ValueError as error:
-        raise ValueError(f"layer {layer.name!r} ({layer.type}): {error}") from error
+    except (ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        if kind is RuntimeError and type(error) is not RuntimeError:  # one with a meaning, as for memory
+            raise
+        raise kind(f"layer {layer.name!r} ({layer.type}): {error}") from error

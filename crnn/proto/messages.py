@@ -1,4 +1,4 @@
-"""Caffe's messages as classes: NetParameter, LayerParameter, Datum, ... and the enum values TRAIN and TEST.
+"""Caffe's messages as classes: NetParameter, LayerParameter, Datum, ... and Phase with its TRAIN and TEST.
 
 The classes come from a descriptor pool of our own, so another caffe.proto (pycaffe's, another tool's) may be
 loaded in the same process. They are made from caffe.desc at import; there is no generated module. Import as
@@ -8,6 +8,7 @@ loaded in the same process. They are made from caffe.desc at import; there is no
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 _pool = descriptor_pool.DescriptorPool()
 
@@ -23,6 +24,7 @@ def _classes() -> dict:
             names[message.name] = message_factory.GetMessageClass(descriptor)
             names[message.name].__module__ = __name__  # so that messages can be pickled
         for enum in file.enum_type:
+            names[enum.name] = EnumTypeWrapper(_pool.FindEnumTypeByName(f"{file.package}.{enum.name}"))
             names.update((value.name, value.number) for value in enum.value)
     return names
 

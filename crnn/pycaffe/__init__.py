@@ -9,44 +9,44 @@
 set_mode_gpu is called; the solver_mode of a solver's text counts for nothing, as in pycaffe.
 """
 
-from crnn.layers.base import TYPES as _TYPES
-from crnn.layers.python_layer import PythonLayer as Layer
 from crnn.proto import pb as _pb
 
 from . import coord_map, draw, io, proto
-from .classifier import Classifier
-from .detector import Detector
-from .glog import init_log, log, set_logging_disabled
-from .mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
-from .net import Net
-from .net_spec import NetSpec, layers, params, to_proto
-from .parallel import (
-    NCCL,
-    Timer,
+from ._caffe import (
+    Layer,
+    get_solver,
     has_nccl,
+    init_log,
+    layer_type_list,
+    log,
+    set_device,
+    set_logging_disabled,
+    set_mode_cpu,
+    set_mode_gpu,
     set_multiprocess,
+    set_random_seed,
     set_solver_count,
     set_solver_rank,
     solver_count,
     solver_rank,
 )
-from .solver import (
+from .classifier import Classifier
+from .detector import Detector
+from .net_spec import NetSpec, layers, params, to_proto
+from .pycaffe import (
+    NCCL,
     AdaDeltaSolver,
     AdaGradSolver,
     AdamSolver,
     NesterovSolver,
+    Net,
     RMSPropSolver,
     SGDSolver,
-    get_solver,
+    Timer,
 )
 
 __version__ = "1.0.0"  # the Caffe whose interface this is
 TRAIN, TEST = _pb.TRAIN, _pb.TEST
-
-
-def layer_type_list() -> list[str]:
-    """Every layer type that a prototxt may name."""
-    return sorted(_TYPES)
 
 
 __all__ = [

@@ -213,6 +213,23 @@ def test_summary_shows_layers_shapes_parameters_and_who_learns():
     assert repr(net) == net.summary()
 
 
+def test_what_torch_says_of_a_layer_gets_its_name(monkeypatch):
+    net = Net(
+        """input: "x" input_dim: 1 input_dim: 3 input_dim: 9 input_dim: 9
+        layer { name: "conv1" type: "Convolution" bottom: "x" top: "y"
+          convolution_param { num_output: 2 kernel_size: 5 } }"""
+    )
+    with pytest.raises(RuntimeError, match=r"layer 'conv1' \(Convolution\): .*[Kk]ernel size"):
+        net(torch.zeros(1, 3, 4, 4))
+
+    def full(x):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(net.layers[-1], "forward", full)
+    with pytest.raises(torch.OutOfMemoryError, match="^no room$"):  # a kind with a meaning stays what it is
+        net(torch.zeros(1, 3, 9, 9))
+
+
 def test_a_layer_by_name(simple):
     net = Net(simple())
     assert net.layer("fc").type == "InnerProduct"

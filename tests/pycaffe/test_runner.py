@@ -32,6 +32,10 @@ import crnn.pycaffe
 
 assert caffe is crnn.pycaffe and caffe.draw is crnn.pycaffe.draw
 assert caffe.proto.caffe_pb2 is caffe_pb2 and caffe_pb2.TRAIN == caffe.TRAIN
+assert caffe_pb2.Phase.Value("TEST") == caffe.TEST and caffe_pb2.Phase.Name(0) == "TRAIN"
+from caffe._caffe import Blob, Layer, Solver
+from caffe.pycaffe import Net, SGDSolver
+assert Net is caffe.Net and Layer is caffe.Layer is caffe._caffe.Layer and issubclass(SGDSolver, Solver)
 n = caffe.NetSpec()
 n.data = L.Input(shape=dict(dim=[2, 3]))
 n.out = L.Python(n.data, module="my_layer", layer="Scale", param_str="3")
