@@ -146,9 +146,13 @@ class BatchLoader(Loader):
         """The number of records."""
         return len(self.source)
 
-    def records(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1, untransformed, as `Records.batch` gives them."""
-        return self.source.batch(start, n)
+    def records(self, start: int, n: int) -> tuple[np.ndarray | list[np.ndarray], np.ndarray]:
+        """Records start .. start+n-1, untransformed, as `Records.batch` gives them: for `transformer.view`.
+        ValueError names one that the crop does not fit into."""
+        images, labels = self.source.batch(start, n)
+        for i, image in enumerate(images if isinstance(images, list) else ()):
+            _of_size(self.transformer, image.shape, self.source, self.source.reader.key(start + i))
+        return images, labels
 
     def close(self) -> None:
         """Ends the thread and closes the database; a later `next()` goes on where this one stopped."""
@@ -216,6 +220,14 @@ def _begun(source: Records, transformer, batch_size, seed, skip: int, position: 
             yield _assembly(position, source, transformer, records, draw, rng_of, pieces, pixels)
 
 
+def _of_size(transformer: Transformer, shape, source: Records, key: bytes) -> Transformer:
+    """The transformer of a record whose size is not the first's."""
+    try:
+        return transformer.of_size(shape)
+    except ValueError as error:
+        raise ValueError(f"{source.reader.path}: record {key!r}: {error}") from None
+
+
 def _rng_of_record(seed: int, start: int, number: int) -> np.random.Generator:
     """What a record of another size than the first draws from: as its batch's, but its own."""
     return np.random.default_rng([seed, start, number, 2])
@@ -250,10 +262,7 @@ def _assembly(position: int, source: Records, transformer, records, draw, rng_of
         seen_by = transformer
         if image.shape != source.shape:
             number, key, _ = records[i]
-            try:
-                seen_by = transformer.of_size(image.shape)
-            except ValueError as error:
-                raise ValueError(f"{source.reader.path}: record {key!r}: {error}") from None
+            seen_by = _of_size(transformer, image.shape, source, key)
             places[i] = seen_by.places(seen_by.draw(1, rng_of(number)), 1)[0]
         seen_by.see(image, places[i], None if draw.warps is None else draw.warps[i], data[i])
         return Row(i, row.problem)  # its image is in the batch now

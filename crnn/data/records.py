@@ -37,7 +37,7 @@ ALL = Share()
 
 class Records:
     """The decoded records of a database, all of one shape [C, H, W], each with its label. With `any_size`
-    those that `good` gives may differ from the first, whose shape is `shape`, in height and width.
+    they may differ from the first, whose shape is `shape`, in height and width.
 
     With `label_source`, a database of label maps, a record's label is the map uint8 [1, H, W] of its key.
 
@@ -84,9 +84,9 @@ class Records:
     def __len__(self) -> int:
         return len(self.reader)
 
-    def batch(self, start: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records start .. start+n-1: images [n, C, H, W] and labels int64 [n], with a label_source the maps
-        uint8 [n, 1, H, W]. IndexError past the end.
+    def batch(self, start: int, n: int) -> tuple[np.ndarray | list[np.ndarray], np.ndarray]:
+        """Records start .. start+n-1: images [n, C, H, W], or n [C, H, W] where their sizes differ; labels
+        int64 [n], with a label_source the maps uint8 [n, 1, H, W]. IndexError past the end.
         """
         if start < 0 or start + n > len(self):
             raise IndexError(f"{self.reader.path}: records {start} to {start + n - 1} of {len(self)}")
@@ -95,13 +95,16 @@ class Records:
             labels = np.empty((n, *self.maps.shape), np.uint8)
         items = self.reader.items(start, copy=False)  # keeps its memory while it lives
         for i in range(n):
-            images[i], labels[i] = self.read(*next(items))
+            image, labels[i] = self.read(*next(items))
+            if image.shape != self.shape:
+                images = list(images)
+            images[i] = image.copy() if isinstance(images, list) else image
         return images, labels
 
-    def read(self, key: bytes, value, any_size: bool = False) -> tuple[np.ndarray, int | np.ndarray]:
+    def read(self, key: bytes, value) -> tuple[np.ndarray, int | np.ndarray]:
         """(pixels [C, H, W], label or map) of a record, bytes or a memoryview. ValueError names its key."""
         image, label = self._decode(key, value)
-        fits = image.shape == self.shape or (any_size and image.shape[0] == self.shape[0])
+        fits = image.shape == self.shape or (self.any_size and image.shape[0] == self.shape[0])
         if not fits or image.dtype != self.dtype:
             raise ValueError(
                 f"{self.reader.path}: record {key!r} is {image.dtype} {image.shape}, the first "
@@ -114,8 +117,8 @@ class Records:
 
         def read(wanted: int):
             if wanted == number:
-                return self.read(key, value, self.any_size)
-            return self.read(self.reader.key(wanted), self.reader.read(wanted), self.any_size)
+                return self.read(key, value)
+            return self.read(self.reader.key(wanted), self.reader.read(wanted))
 
         return good(read, number, self.__len__, self.bad_image)
 

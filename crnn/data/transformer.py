@@ -135,15 +135,20 @@ class Transformer:
         seen = [self._window(labels, *place) for labels, place in zip(maps, places, strict=True)]
         return np.stack(seen) if seen else np.empty((0, 1, *self.top_shape[1:]), np.uint8)
 
-    def view(self, images: np.ndarray, v: int) -> np.ndarray:
+    def view(self, images: np.ndarray | list[np.ndarray], v: int) -> np.ndarray:
         """View v of ten, float32 [B, C, h, w]: the corners TL, TR, BL, BR, the centre; then these mirrored.
 
-        pycaffe's order (python/caffe/io.py, oversample). Without crop_size the five places are one.
+        pycaffe's order (python/caffe/io.py, oversample). Without crop_size the five places are one. Of a list
+        each image [C, H, W] is seen in its own size (`of_size`).
         """
+        if isinstance(images, list):
+            return np.concatenate([self.of_size(one.shape).view(one[None], v) for one in images])
         return self._cut(images, *self._place(v), self._empty_top(images))
 
-    def crop(self, images: np.ndarray, v: int) -> np.ndarray:
+    def crop(self, images: np.ndarray | list[np.ndarray], v: int) -> np.ndarray:
         """The pixels that view v is made of, as they are in the records: [B, C, h, w], for the eye."""
+        if isinstance(images, list):
+            return np.concatenate([self.of_size(one.shape).crop(one[None], v) for one in images])
         return self._window(images, *self._place(v))
 
     def _window(self, images: np.ndarray, mirrored: bool, y: int, x: int) -> np.ndarray:

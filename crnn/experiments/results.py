@@ -132,7 +132,7 @@ def examples(net: Net, evaluation: Evaluation, classes: Sequence[str], count: in
     first = {int(evaluation.labels[i]): i for i in reversed(np.flatnonzero(evaluation.correct).tolist())}
     chosen = [*sorted(first.values())[:count], *evaluation.mistakes(count).tolist()]
     loader = data_node(net).layer.loader
-    records = np.concatenate([loader.records(i, 1)[0] for i in chosen])
+    records = [loader.records(i, 1)[0][0] for i in chosen]
     answers = [
         f"{classes[evaluation.predicted[i]]} {100 * evaluation.probabilities[i].max():.1f}\u00a0%"
         + (f", not {classes[evaluation.labels[i]]}" if i not in first.values() else "")

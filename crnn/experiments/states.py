@@ -25,7 +25,7 @@ def states(net: Net, tree: LabelTree, most: int = MOST) -> tuple[np.ndarray, np.
     found, labels = [], []
     for i in range(0, len(chosen), loader.batch_size):
         records = [loader.records(int(one), 1) for one in chosen[i : i + loader.batch_size]]
-        feed(net, loader.transformer.view(np.concatenate([image for image, _ in records]), CENTRE))
+        feed(net, loader.transformer.view([images[0] for images, _ in records], CENTRE))
         decode(net, made, end=tree.end)
         found.append(net.blobs[made.states].float().cpu().numpy())
         labels += [int(label[0]) for _, label in records]

@@ -1,4 +1,4 @@
-"""Nets and solvers under the name of Caffe's python/caffe/pycaffe.py; its methods here are the classes' own."""
+"""Nets and solvers under the name of Caffe's python/caffe/pycaffe.py; their methods are the classes' own."""
 
 from ._caffe import (
     NCCL,

@@ -73,6 +73,23 @@ def test_a_random_place_of_each(source, pixels):
     assert all(len(places) > 2 for places in met.values())
 
 
+def test_records_and_their_views(source):
+    path, images = source
+    one = loader(path, pb.TEST)
+    found, labels = one.records(1, 5)
+    assert labels.tolist() == [1, 2, 3, 4, 5]
+    assert all(np.array_equal(*pair) for pair in zip(found, images[1:6], strict=True))
+    for v, seen in enumerate(one.transformer.view(found, v) for v in range(10)):
+        for image, view in zip(images[1:6], seen, strict=True):
+            bottom, right = (n - CROP for n in image.shape[1:])
+            y, x = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)][v % 5]
+            cut = image[:, y : y + CROP, x : x + CROP][..., :: -1 if v > 4 else 1]
+            assert np.array_equal(view, cut - np.array(MEAN, np.float32)[:, None, None])
+            assert np.array_equal(one.transformer.crop([image], v)[0], cut)
+    alike, _ = one.records(0, 1)
+    assert isinstance(alike, np.ndarray) and alike.shape == (1, 3, 16, 16)
+
+
 def test_the_same_batches_from_any_position_and_by_several_processes(source):
     path, _ = source
     whole = loader(path, pb.TRAIN, 4)
@@ -93,6 +110,8 @@ def test_what_has_no_place_in_a_record_is_refused(tmp_path):
     write(tmp_path / "small", [encode(p, 0) for p in small])
     with pytest.raises(ValueError, match=r"b'00000001_x': crop_size 12 is larger than it is, 11 x 16"):
         loader(tmp_path / "small", pb.TRAIN).next()
+    with pytest.raises(ValueError, match=r"b'00000001_x': crop_size 12 is larger than it is, 11 x 16"):
+        loader(tmp_path / "small", pb.TEST).records(0, 2)
     grey = [np.zeros((3, 16, 16), np.uint8), np.zeros((1, 17, 16), np.uint8)]
     write(tmp_path / "grey", [encode(p, 0) for p in grey])
     with pytest.raises(ValueError, match=r"b'00000001_x' is uint8 \(1, 17, 16\), the first"):

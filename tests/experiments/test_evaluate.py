@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from crnn.experiments.evaluate import Evaluation, evaluate
+from crnn.data.datum import encode
+from crnn.data.lmdb_writer import LmdbWriter
+from crnn.experiments.evaluate import CENTRE, Evaluation, evaluate
 
 LABELS = [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 2, 1, 0]
 
@@ -37,6 +39,25 @@ def test_ten_views_average_corners_centre_and_their_mirror_images(records, make_
     views = [probabilities(net, images, y, x, m) for m in (False, True) for y, x in places]
     np.testing.assert_allclose(result.probabilities, np.mean(views, 0), atol=1e-6)
     assert result.views == 10
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_records_of_several_sizes_are_seen_as_each_alone(make_net, tmp_path, views):
+    """As training sees them, which has crop_size cut one size of all."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (1, 2, 6 + i % 3, 7 + i % 2), np.uint8) for i in range(8)]
+    with LmdbWriter(tmp_path / "db") as database:
+        for i, image in enumerate(images):
+            database.put(b"%08d" % i, encode(image[0], i % 3))
+    result = evaluate(net := make_net(tmp_path / "db", batch=5), views)
+    for image, got in zip(images, result.probabilities, strict=True):
+        bottom, right = (n - 4 for n in image.shape[2:])
+        places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+        seen = [(y, x, m) for m in (False, True) for y, x in places]
+        wanted = [
+            probabilities(net, image, *place) for place in (seen if views > 1 else seen[CENTRE : CENTRE + 1])
+        ]
+        np.testing.assert_allclose(got, np.mean(wanted, 0)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("views", [1, 10])

@@ -226,7 +226,7 @@ def test_what_torch_says_of_a_layer_gets_its_name(monkeypatch):
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr(net.layers[-1], "forward", full)
-    with pytest.raises(torch.OutOfMemoryError, match="^no room$"):  # a kind with a meaning stays what it is
+    with pytest.raises(torch.OutOfMemoryError, match=r"^no room$"):  # a kind with a meaning stays what it is
         net(torch.zeros(1, 3, 9, 9))
 
 
