@@ -13,6 +13,8 @@ class LRN(Layer):
     beyond the edge, and it does not read `k`.
     """
 
+    in_place = True
+
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes)
         p = param.lrn_param

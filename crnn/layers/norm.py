@@ -171,6 +171,8 @@ class MVN(Layer):
     for σ + eps.
     """
 
+    in_place = True
+
     def __init__(self, param, bottom_shapes):
         super().__init__(param, bottom_shapes)
         p, shape = param.mvn_param, tuple(bottom_shapes[0])

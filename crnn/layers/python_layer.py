@@ -48,13 +48,18 @@ class Blob:
             if self.tensor.grad is None:
                 self.tensor.grad = torch.zeros_like(self.tensor)
             return self.tensor.grad
-        if self._diff is None or self._diff.shape != self.tensor.shape:
+        kept, wanted = self._diff, self.tensor
+        if kept is None or (kept.shape, kept.dtype) != (wanted.shape, wanted.dtype):
             self._diff = torch.zeros_like(self.tensor)
         return self._diff
 
     def set(self, tensor: Tensor, diff: Tensor | None = None) -> None:
         """Shows another tensor, and another gradient of it: zeros where None."""
         self.tensor, self._diff = tensor, diff
+
+    def show(self, tensor: Tensor) -> None:
+        """Shows another tensor; the gradient stays, as in Caffe, where the shape does."""
+        self.set(tensor, self._diff)
 
     def reshape(self, *shape: int) -> None:
         """Another shape. As in Caffe the values stay where there are as many, and are zeros where not."""
@@ -91,7 +96,7 @@ class BlobList(list):
 
 
 class PythonLayer:
-    """The base of users' layers, `caffe.Layer`: they override what they need.
+    """The base of users' layers, `caffe.Layer`: they override what they need, and always `forward`.
 
     phase: 0 TRAIN, 1 TEST.    param_str: python_param.param_str.    blobs: filled by blobs.add_blob in setup.
     """
@@ -110,9 +115,11 @@ class PythonLayer:
 
     def forward(self, bottom, top):
         """Fills top[i].data from bottom[i].data."""
+        raise ValueError(f"class {type(self).__name__} has no forward(self, bottom, top)")
 
     def backward(self, top, propagate_down, bottom):
         """Fills bottom[i].diff where propagate_down[i], and adds to self.blobs[i].diff."""
+        raise ValueError(f"class {type(self).__name__} has no backward(self, top, propagate_down, bottom)")
 
 
 @register("Python")
@@ -187,9 +194,10 @@ class _Call(torch.autograd.Function):
         bottoms = [x if x.is_floating_point() else x.float() for x in bottoms]
         for blob, x in zip(layer.bottom, bottoms, strict=True):
             # A copy, where the layer works in place: others may still need the values.
-            blob.set(x.detach().cpu().clone() if any(blob is top for top in layer.top) else x.detach().cpu())
+            x = x.detach().cpu()
+            blob.show(x.clone() if any(blob is top for top in layer.top) else x)
         for blob in layer.top:
-            blob.set(blob.tensor.to(bottoms[0].dtype if bottoms else blob.tensor.dtype))
+            blob.show(blob.tensor.to(bottoms[0].dtype if bottoms else blob.tensor.dtype))
         with layer.on_host():
             layer.user.reshape(layer.bottom, layer.top)
             layer.user.forward(layer.bottom, layer.top)
@@ -203,7 +211,7 @@ class _Call(torch.autograd.Function):
         layer, n = ctx.layer, ctx.n
         bottoms, tops = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
         for blob, x in zip(layer.bottom, bottoms, strict=True):
-            blob.set(x.detach().cpu())
+            blob.show(x.detach().cpu())
         for blob, y, dy in zip(layer.top, tops, dtops, strict=True):
             blob.set(y.detach().cpu(), dy.detach().cpu().clone())
         wanted = list(ctx.needs_input_grad[2 : 2 + n])

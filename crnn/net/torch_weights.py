@@ -20,6 +20,8 @@ ENTRIES = {
     "ScaleRNN": ("weight_hh", "weight_z", "weight_hz"),
 }
 
+_COUNTER = "num_batches_tracked"  # of a torch BatchNorm, which only counts
+
 
 def read(path) -> dict[str, Tensor]:
     """Name -> tensor of a .safetensors, .npz or torch file (.pt, .pth). No code in the file is run.
@@ -69,8 +71,10 @@ def as_blob(layer, index: int, value: Tensor) -> Tensor:
 
 
 def layers_of(net, state: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, np.ndarray]], list[str]]:
-    """Layer -> {blob's number: values}, of the net's layers that have entries; the modules of no layer."""
+    """Layer -> {blob's number: values}, of the net's layers that have entries; the modules of no layer, and
+    the entries that their layer has no blob for."""
     found: dict[str, dict[int, np.ndarray]] = {}
+    used = set()
     modules = {layer.name.removesuffix(".scale") for layer in net.layers if entries_of(layer)}
     for layer in net.layers:
         module = layer.name.removesuffix(".scale")
@@ -79,9 +83,10 @@ def layers_of(net, state: Mapping[str, Tensor]) -> tuple[dict[str, dict[int, np.
                 found[layer.name][i] = np.ones(1, np.float32)
             elif (value := state.get(f"{module}.{entry}")) is not None:
                 found.setdefault(layer.name, {})[i] = as_blob(layer, i, value).float().numpy()
-    return found, [
-        name for name in dict.fromkeys(key.rpartition(".")[0] for key in state) if name not in modules
-    ]
+                used.add(f"{module}.{entry}")
+    left = [name for name in state if name not in used and not name.endswith(_COUNTER)]
+    parts = [(name.rpartition(".")[0], name) for name in left]
+    return found, list(dict.fromkeys(name if module in modules else module for module, name in parts))
 
 
 @torch.no_grad()
@@ -113,4 +118,4 @@ def copy(net, state: Mapping[str, Tensor]) -> list[str]:
         raise ValueError(f"the state dict does not fit net {net.name!r}: {'; '.join(problems)}")
     for blob, value in pairs:
         blob.copy_(value)
-    return [name for name in state if name not in used and not name.endswith("num_batches_tracked")]
+    return [name for name in state if name not in used and not name.endswith(_COUNTER)]

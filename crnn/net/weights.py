@@ -40,14 +40,15 @@ class LoadReport:
 
 
 def load(net, paths) -> LoadReport:
-    """Copies blobs into the layers of the same names; of several files ("a,b") the later win.
+    """Copies blobs into the layers of the same names; of several files ("a,b", unless one has that name) the
+    later win.
 
     A file is a .caffemodel, binary or HDF5, the .safetensors that `crnn convert` made of one, or the state
     dict of a torch model whose modules have the layers' names (.pth, .pt, .npz). Raises ValueError naming
     every layer whose blobs do not fit; nothing of that file is copied.
     """
     report, names = LoadReport(), list(dict.fromkeys(param.owner.name for param in net.params))
-    for path in fspath(paths).split(","):
+    for path in [fspath(paths)] if os.path.exists(paths) else fspath(paths).split(","):
         check_sum(path)
         if path.endswith(".safetensors"):
             arrays, source = read_tensors(path)

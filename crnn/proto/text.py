@@ -69,7 +69,7 @@ def load(path_or_text: str | os.PathLike, message_type: type[Message]) -> Docume
         kind = f"larger than {MAX_BYTES >> 20} MB"
     if kind is not None:
         raise PrototxtError([f"{path}: this is {kind}, not a prototxt"])
-    # Bytes that are not UTF-8 survive as surrogates: as Caffe does, the parser allows them in comments only.
+    # Bytes that are not UTF-8 survive as surrogates: the parser allows them in comments only.
     return parse(data.decode("utf-8", "surrogateescape"), message_type, path)
 
 

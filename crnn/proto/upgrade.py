@@ -119,12 +119,13 @@ def _input_fields_to_layer(net: Message, origins: list[Path], problems: Problems
         return
     shapes = [shape.dim for shape in net.input_shape]
     shapes = shapes or [net.input_dim[i : i + 4] for i in range(0, len(net.input_dim), 4)]
-    if shapes and (len(shapes) != len(net.input) or (not net.input_shape and len(shapes[-1]) != 4)):
+    shapes, given = shapes[: len(net.input)], bool(shapes)  # Caffe reads no more than it needs
+    if given and (len(shapes) < len(net.input) or (not net.input_shape and len(shapes[-1]) != 4)):
         field = "input_shape" if net.input_shape else "input_dim"
         wanted = len(net.input) * (1 if net.input_shape else 4)
         text = f"{len(net.input)} input want {wanted} {field}, got {len(getattr(net, field))}"
         problems.append((("input", 0), text))
-    elif shapes:
+    elif given:
         layer = pb.LayerParameter(name="input", type="Input", top=net.input)
         for dim in shapes:
             layer.input_param.shape.add(dim=dim)

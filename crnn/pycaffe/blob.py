@@ -20,8 +20,10 @@ class Mirror:
     def __init__(self):
         self.host: Tensor | None = None
         self.ahead = False
+        self.asked = False  # whether somebody may hold an array
 
     def array(self, tensor: Tensor) -> np.ndarray:
+        self.asked = True
         tensor = tensor.detach()
         if tensor.device.type == "cpu" and not self.always_copies:
             return tensor.numpy()
@@ -46,7 +48,7 @@ class Blob(LayerBlob):
     """`data` and `diff` are float32 arrays that stay true and may be written, until the shape changes.
 
     Writes go by `tensor.data`, which autograd's version counters do not see, no more than what a user writes
-    into an array: a backward takes the values that it finds, as Caffe's does.
+    into an array: LiveNet looks for them before a backward.
     """
 
     def __init__(self, tensor: Tensor):
@@ -84,12 +86,14 @@ class Blob(LayerBlob):
         self._values.drop()
         self.tensor.data.copy_(values.detach())
 
-    def share_values(self, other: "Blob", shape) -> None:
-        """Has the memory of `other`'s values, in another shape; the diff stays its own."""
+    def share_values(self, other: "Blob", shape, slopes: bool) -> None:
+        """Has the memory of `other`'s values, in another shape; with `slopes` its diff's too."""
         values = other.values().detach().view(shape)
         if self.tensor.data_ptr() != values.data_ptr() or self.shape != tuple(shape):
             self.set(values, self._diff)
         self._values = other._values
+        if slopes:
+            self._diff, self._slopes = other.slopes().view(shape), other._slopes
 
     def set_slopes(self, slopes: Tensor | None) -> None:
         """Copies `slopes` into `diff`; None stands for zeros."""

@@ -98,7 +98,8 @@ class Transformer:
     def deprocess(self, in_: str, data) -> np.ndarray:
         """An image again of what `preprocess` made; its size stays."""
         self._shape(in_)
-        image = np.array(data).squeeze()
+        given = np.asarray(data)
+        image = given.squeeze()
         if in_ in self.input_scale:
             image = image / self.input_scale[in_]
         if in_ in self.mean:
@@ -109,7 +110,7 @@ class Transformer:
             image = image[np.argsort(self.channel_swap[in_])]
         if in_ in self.transpose:
             image = image.transpose(np.argsort(self.transpose[in_]))
-        return image
+        return image.astype(given.dtype if given.dtype.kind == "f" else image.dtype)
 
     def set_transpose(self, in_: str, order) -> None:
         """The order of axes: (2, 0, 1) makes [K, H, W] of [H, W, K]."""

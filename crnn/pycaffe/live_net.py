@@ -21,7 +21,9 @@ from crnn.net.splits import with_splits
 
 from .blob import Blob, ParamBlob
 
-SHARES_MEMORY = ("Split", "Flatten", "Reshape")  # whose tops are their bottom, in Caffe too
+SHARES_VALUES = ("Split", "Flatten", "Reshape")  # whose tops' data are their bottom's, in Caffe too
+SHARES_SLOPES = ("Flatten", "Reshape")  # and their diffs
+ONCE = ("BatchNorm", "Dropout", "LSTM", "Pooling", "Python", "RNN")  # may do otherwise in a second forward
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Call:
     bottoms: list[Tensor]
     tops: tuple[Tensor, ...]
     stamp: tuple  # where and what the parameters and bottoms were
+    values: list[Tensor | None]  # copies of the bottoms that others may write; None of the rest
 
 
 class LiveNet(Net):
@@ -65,10 +68,12 @@ class LiveNet(Net):
             weights = node.param.loss_weight or [0] * len(node.tops)
             for j, (name, shape) in enumerate(zip(node.tops, node.layer.top_shapes, strict=True)):
                 blob = live.setdefault(name, Blob(torch.zeros(shape, device=self.like.device)))
-                if node.layer.type in SHARES_MEMORY:
-                    blob.share_values(live[node.bottoms[0]], shape)
+                if node.layer.type in SHARES_VALUES:
+                    blob.share_values(live[node.bottoms[0]], shape, node.layer.type in SHARES_SLOPES)
                 if j in constants:
                     blob.set_values(constants[j])
+                if node.layer.type == "Python" and name not in node.bottoms:
+                    blob.set_values(node.layer.top[j].tensor)  # what its setup filled
                 if weights[j]:
                     blob.gradient().fill_(weights[j])  # where the layer's backward begins; it stays
         return live
@@ -130,6 +135,7 @@ class LiveNet(Net):
         constants = getattr(node.layer, "constants", {})
         if node.layer.type == "DummyData":
             node.layer.top_shapes = [self.live[name].shape for name in node.tops]
+        self.show_tops(node)
         for j, (name, value) in enumerate(zip(node.tops, run(node, []), strict=True)):
             if j not in constants:
                 self.live[name].set_values(torch.as_tensor(value))
@@ -139,8 +145,9 @@ class LiveNet(Net):
         call = self.call(i, self.needs[i].layer and torch.is_grad_enabled())
         for j, (name, top) in enumerate(zip(node.tops, call.tops, strict=True)):
             grown = self.live[name].shape != tuple(top.shape)
-            if node.layer.type in SHARES_MEMORY:
-                self.live[name].share_values(self.live[node.bottoms[0]], top.shape)
+            if node.layer.type in SHARES_VALUES:
+                slopes = node.layer.type in SHARES_SLOPES
+                self.live[name].share_values(self.live[node.bottoms[0]], top.shape, slopes)
             else:
                 self.live[name].set_values(top)
             if grown and node.param.loss_weight:
@@ -152,8 +159,11 @@ class LiveNet(Net):
         bottoms = [self.bottom(node, j) for j in range(len(node.bottoms))]
         for x, wanted in zip(bottoms, need.bottoms, strict=True):
             x.requires_grad_(grad and wanted)
+        seen = [self.live[name]._values.asked and name not in node.tops for name in node.bottoms]
+        values = [x.detach().clone() if grad and one else None for x, one in zip(bottoms, seen, strict=True)]
+        self.show_tops(node)
         with torch.set_grad_enabled(grad):
-            call = Call(bottoms, run(node, bottoms), self.stamp(node))
+            call = Call(bottoms, run(node, bottoms), self.stamp(node), values)
         self.calls.pop(i, None)
         if grad:
             self.calls[i] = call
@@ -163,6 +173,26 @@ class LiveNet(Net):
         """A leaf with the blob's memory; with a copy of it where the layer will overwrite it."""
         values = self.live[node.bottoms[j]].values().detach()
         return values.clone() if node.bottoms[j] in node.tops else values
+
+    def show_tops(self, node: Node) -> None:
+        """A Python layer's tops begin with the values of the net's blobs, which they are in Caffe."""
+        if node.layer.type != "Python":
+            return
+        for name, top in zip(node.tops, node.layer.top, strict=True):
+            if name not in node.bottoms:
+                values = self.live[name].values().detach().to("cpu", top.tensor.dtype)
+                top.show(values.clone())
+
+    def written(self, i: int) -> bool:
+        """Whether bottoms of layer i no longer hold what its forward read, as far as that can be told."""
+        node, call = self.nodes[i], self.calls[i]
+        for name, before in zip(node.bottoms, call.values, strict=True):
+            now = self.live[name]
+            if before is None and now._values.asked and name not in node.tops:
+                return True  # asked for only since
+            if before is not None and not torch.equal(before, now.values()):
+                return True
+        return False
 
     def stamp(self, node: Node) -> tuple:
         bottoms = [self.live[name].tensor for name in node.bottoms]
@@ -184,6 +214,8 @@ class LiveNet(Net):
         node, call = self.nodes[i], self.calls.get(i)
         if call is None or call.stamp != self.stamp(node):
             call = self.call(i, True)  # nobody ran it, or on other blobs: it draws its masks anew
+        elif node.layer.type not in ONCE and self.written(i):
+            call = self.call(i, True)  # Caffe's backward reads the bottoms as they are now
         params = [p for p in node.layer.parameters() if p.requires_grad]
         bottoms = [x for x in call.bottoms if x.requires_grad]
         pairs = [(y, self.live[name].slopes()) for name, y in zip(node.tops, call.tops, strict=True)]

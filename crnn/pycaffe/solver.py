@@ -23,6 +23,7 @@ class LiveLoop(Loop):
     """
 
     net_type = LiveNet
+    shares_at_once = False  # as in Caffe: a script may use a test net's own params before
 
     def __init__(self, param):
         self.on_start: list[Callable[[], None]] = []

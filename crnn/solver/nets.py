@@ -27,7 +27,7 @@ def train_net(param: pb.SolverParameter, note: Note, net_type: type[Net] = Net) 
 
 
 def test_nets(param: pb.SolverParameter, train: Net, note: Note) -> list[Net]:
-    """Nets that use the blobs of `train`: each test_net_param, each test_net, then net or net_param.
+    """Nets of the type of `train`: each test_net_param, each test_net, then net or net_param.
 
     The last is repeated for every test_iter that is left. Raises ValueError where the numbers disagree.
     """
@@ -37,7 +37,6 @@ def test_nets(param: pb.SolverParameter, train: Net, note: Note) -> list[Net]:
         note("solver.cpp:190", f"Creating test net (#{i}) specified by {told}")
         state = param.test_state[i] if param.test_state else pb.NetState()
         nets.append(_build(source, "TEST", state, type(train)))
-        nets[-1].share_weights(train)
     return nets
 
 

@@ -54,6 +54,7 @@ class Solver:
     """
 
     net_type: type[Net] = Net
+    shares_at_once = True  # test nets use the train net's blobs from the start; else from their first test on
 
     def __init__(
         self,
@@ -93,6 +94,8 @@ class Solver:
         self.net = nets.train_net(self.param, self.note, kind).to(self.device)
         self.test_nets = [net.to(self.device) for net in nets.test_nets(self.param, self.net, self.note)]
         for net in self.test_nets:
+            if self.shares_at_once:
+                net.share_weights(self.net)
             self.debug(net, self.param.debug_info)
         for path in (path for entry in self.param.weights for path in entry.split(",") if path):
             self.note("caffe.cpp:155", f"Finetuning from {path}", shown=True)
@@ -327,6 +330,8 @@ class Solver:
         """Mean outputs of test net `k`; an empty tuple if a request to stop came in between."""
         self._emit(Scoring(self.iter, k))
         net, batches = self.test_nets[k], self.param.test_iter[k]
+        if not self.shares_at_once:
+            net.share_weights(self.net)
         feeds = each_pass(feed)
         scores = Scores(net, batches, self.ranks, dealt=not resume.recurrent(net))
         for batch in scores.turns():

@@ -1,6 +1,7 @@
 """Wiring, and the problems of a net: all at once, each with its place."""
 
 import pytest
+import torch
 
 from crnn.net.net import Net
 from crnn.proto.text import PrototxtError
@@ -170,6 +171,21 @@ def test_in_place_layers_make_the_blob_anew():
     net = Net(text)
     assert net.outputs == ["c"]
     assert net.shapes == {"data": (2, 3), "c": (6,)}
+
+
+@pytest.mark.parametrize("layer", ['"LRN" lrn_param { local_size: 3 }', '"MVN"'])
+def test_normalising_in_place_is_the_same(layer):
+    head = 'force_backward: true input: "x" input_shape { dim: 2 dim: 5 dim: 3 dim: 4 }'
+    power = 'layer { name: "p" type: "Power" bottom: "x" top: "p" power_param { scale: 3 } }'
+    apart, within = (
+        Net(f'{head} {power} layer {{ name: "n" bottom: "p" top: "{top}" type: {layer} }}') for top in "np"
+    )
+    x, weights = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
+    gradients = []
+    for net, top in ((apart, "n"), (within, "p")):
+        (net(x)[top] * weights).sum().backward()
+        gradients.append(net.blobs["x"].grad)
+    assert apart.blobs["n"].equal(within.blobs["p"]) and gradients[0].equal(gradients[1])
 
 
 def test_a_weighed_blob_must_not_be_lost_in_place():

@@ -69,6 +69,19 @@ def test_modules_of_no_layer_and_layers_of_other_shapes_are_told(tmp_path):
     assert Net(SMALL, phase="TEST", weights=tmp_path / "w.pth").load_report.ignored == ["head"]
 
 
+def test_an_entry_that_its_layer_has_no_blob_for_is_told(tmp_path):
+    net = """input: "x" input_shape { dim: 1 dim: 2 dim: 3 dim: 3 }
+      layer { name: "conv" type: "Convolution" bottom: "x" top: "conv"
+        convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+      layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "bn" }"""
+    model = torch.nn.Sequential()
+    model.add_module("conv", torch.nn.Conv2d(2, 2, 1))
+    model.add_module("bn", torch.nn.BatchNorm2d(2))
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    report = Net(net, phase="TEST", weights=tmp_path / "w.pth").load_report
+    assert report.copied == ["conv", "bn"] and report.ignored == ["conv.bias", "bn.weight", "bn.bias"]
+
+
 def test_what_is_missing_or_misshapen_is_named():
     values = state()
     del values["fc.bias"]

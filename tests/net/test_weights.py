@@ -257,3 +257,16 @@ def test_a_solver_state_is_no_weights_file(logged):
     state = golden("tools/logged_iter_30.solverstate")
     with pytest.raises(ValueError, match=r"this is a solver state \(\.solverstate\), not a binary net"):
         weights.load(Net("logged_net.prototxt"), state)
+
+
+def test_a_file_may_have_a_comma_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = Net(
+        'input: "x" input_shape { dim: 1 dim: 2 } layer { name: "fc" type: "InnerProduct" bottom: "x"\n'
+        'top: "fc" inner_product_param { num_output: 2 weight_filler { type: "xavier" } } }'
+    )
+    weights.save(net, "lr=.1,m=.9.caffemodel")
+    assert weights.load(net, "lr=.1,m=.9.caffemodel").copied == ["fc"]
+    weights.save(net, "m=.9.caffemodel")
+    weights.save(net, "b.caffemodel")
+    assert weights.load(net, "b.caffemodel,m=.9.caffemodel").copied == ["fc"]

@@ -229,12 +229,19 @@ def test_inputs_without_shape_are_dropped_as_from_old_weight_files():
     assert_upgrades('input: "a" layer { name: "l" }', 'layer { name: "l" }')
 
 
+def test_inputs_with_too_few_extents():
+    with pytest.raises(PrototxtError, match=r"<text>:1:1: 1 input want 4 input_dim, got 3"):
+        read_net('input: "a" input_dim: [1, 2, 3]\n')
+    with pytest.raises(PrototxtError, match=r"<text>:1:1: 2 input want 2 input_shape, got 1"):
+        read_net('input: "a" input: "b" input_shape { dim: 1 }\n')
+
+
 @pytest.mark.parametrize(
-    "dims", ["input_dim: [1, 2, 3]", "input_dim: [1, 2, 3, 4, 5]", "input_shape { } input_shape { }"]
+    "dims", ["input_dim: [1, 2, 3, 4, 5]", "input_shape { dim: [1, 2, 3, 4] } input_shape { }"]
 )
-def test_inputs_with_too_few_or_many_extents(dims):
-    with pytest.raises(PrototxtError, match=r"<text>:1:1: 1 input want . input_"):
-        read_net(f'input: "a" {dims}\n')
+def test_surplus_extents_count_for_nothing(dims):
+    today = 'layer { name: "input" type: "Input" top: "a" input_param { shape { dim: [1, 2, 3, 4] } } }'
+    assert_upgrades(f'input: "a" {dims}\n', today)
 
 
 def test_batch_norm_statistics_do_not_learn():

@@ -61,6 +61,75 @@ def test_backward_takes_data_as_they_are_now(make_net):
     np.testing.assert_allclose(net.params["ip"][0].diff, net.blobs["ip"].diff.T @ x, rtol=1e-6)
 
 
+def test_backward_takes_a_label_that_is_written_after_forward(make_net):
+    """As scripts do that ask for the gradient of the class they have just read."""
+    net = make_net(
+        """force_backward: true
+        input: "data" input_shape { dim: 2 dim: 3 } input: "label" input_shape { dim: 2 }
+        layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+          inner_product_param { num_output: 4 } }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss"
+          propagate_down: true propagate_down: false }"""
+    )
+    net.blobs["data"].data[...] = [[1, 2, 3], [-1, 0, 1]]
+    for classes in ([0, 1], [3, 2], [3, 0]):
+        net.forward()
+        net.blobs["label"].data[...] = classes
+        net.backward()
+        scores = np.exp(net.blobs["ip"].data.astype(float))
+        p = scores / scores.sum(1, keepdims=True)
+        want = (p - np.eye(4)[classes]) / 2 @ net.params["ip"][0].data
+        np.testing.assert_allclose(net.blobs["data"].diff, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_backward_takes_a_convolutions_bottom_as_it_is_now(make_net, early):
+    net = make_net(
+        """input: "data" input_shape { dim: 1 dim: 1 dim: 3 dim: 3 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+          convolution_param { num_output: 1 kernel_size: 2 } }
+        layer { name: "sum" type: "Reduction" bottom: "conv" top: "sum" loss_weight: 1 }"""
+    )
+    if early:
+        net.blobs["data"].data[...] = 1
+    net.forward()
+    x = np.arange(9, dtype=np.float32).reshape(3, 3)
+    net.blobs["data"].data[0, 0] = x
+    net.backward()
+    want = [[x[i : i + 2, j : j + 2].sum() for j in range(2)] for i in range(2)]
+    np.testing.assert_allclose(net.params["conv"][0].diff[0, 0], want)
+
+
+def test_a_dropouts_mask_stays_whatever_is_written_after_forward(make_net):
+    net = make_net(
+        """force_backward: true input: "data" input_shape { dim: 1 dim: 64 }
+        layer { name: "drop" type: "Dropout" bottom: "data" top: "drop" }
+        layer { name: "sum" type: "Reduction" bottom: "drop" top: "sum" loss_weight: 1 }"""
+    )
+    net.blobs["data"].data[...] = 1
+    net.forward()
+    kept = net.blobs["drop"].data.copy()
+    net.blobs["data"].data[...] = 2
+    net.backward()
+    np.testing.assert_array_equal(net.blobs["data"].diff, kept)
+
+
+def test_a_reshaped_blobs_diff_is_its_bottoms(make_net):
+    net = make_net(
+        """force_backward: true input: "data" input_shape { dim: 2 dim: 4 }
+        layer { name: "power" type: "Power" bottom: "data" top: "power" power_param { scale: 2 } }
+        layer { name: "reshape" type: "Reshape" bottom: "power" top: "reshape"
+          reshape_param { shape { dim: 4 dim: 2 } } }"""
+    )
+    net.forward()
+    net.blobs["reshape"].diff[...] = 3
+    net.backward(start="power")
+    assert (net.blobs["data"].diff == 6).all()
+    net.blobs["reshape"].diff[...] = 4
+    net.backward()
+    assert (net.blobs["data"].diff == 8).all() and (net.blobs["power"].diff == 4).all()
+
+
 def test_backward_needs_no_forward(make_net):
     net = make_net(SPLIT_NET)
     net.blobs["ip"].diff[...] = [[1, 0, 0], [0, 1, 0]]

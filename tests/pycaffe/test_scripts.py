@@ -154,6 +154,88 @@ def test_a_python_data_layer_may_give_every_batch_another_size(python_net):
         assert net.blobs["score"].data.shape == (1, 1, height, 4)
 
 
+class Forwards(caffe.Layer):
+    """A loss that knows its gradient in forward."""
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        bottom[0].diff[...] = bottom[0].data - 1
+        top[0].data[...] = (bottom[0].diff ** 2).sum() / 2
+
+    def backward(self, top, propagate_down, bottom):
+        pass
+
+
+def test_a_diff_that_forward_fills_teaches(tmp_path):
+    n = caffe.NetSpec()
+    n.x = L.Input(shape={"dim": [2, 3]})
+    n.fc = L.InnerProduct(n.x, num_output=3, weight_filler={"type": "constant", "value": 0.2})
+    n.loss = L.Python(n.fc, module=__name__, layer="Forwards", loss_weight=1)
+    (tmp_path / "net.prototxt").write_text(str(n.to_proto()))
+    (tmp_path / "solver.prototxt").write_text(
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" snapshot_after_train: false'
+    )
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    solver.net.blobs["x"].data[...] = 1
+    losses = []
+    for _ in range(3):
+        solver.step(1)
+        losses.append(float(solver.net.blobs["loss"].data[0]))
+    # A step leaves 1 - 0.1 * 2 * (3 weights and a bias) = 0.2 of each score's difference.
+    np.testing.assert_allclose(losses, [0.48, 0.48 * 0.04, 0.48 * 0.04**2], rtol=1e-4)
+
+
+class Waits(caffe.Layer):
+    """A source that the script fills."""
+
+    def setup(self, bottom, top):
+        top[0].reshape(2, 3)
+        top[0].data[...] = 5
+
+    def reshape(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        pass
+
+
+def test_a_python_layers_tops_are_the_nets_blobs(tmp_path):
+    n = caffe.NetSpec()
+    n.x = L.Python(module=__name__, layer="Waits")
+    n.y = L.Power(n.x, scale=2)
+    (tmp_path / "net.prototxt").write_text(str(n.to_proto()))
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert (net.forward()["y"] == 10).all()  # what setup filled
+    net.blobs["x"].data[...] = 7
+    assert (net.forward()["y"] == 14).all()
+
+
+class Unfinished(caffe.Layer):
+    reshape, forward, backwards = Forwards.reshape, Forwards.forward, Forwards.backward
+
+
+class NoForward(caffe.Layer):
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+
+@pytest.mark.parametrize("name", ["Unfinished", "NoForward"])
+def test_a_layer_without_forward_or_backward_is_an_error(tmp_path, name):
+    n = caffe.NetSpec()
+    n.x = L.Input(shape={"dim": [2, 3]})
+    n.loss = L.Python(n.x, module=__name__, layer=name, loss_weight=1)
+    (tmp_path / "net.prototxt").write_text("force_backward: true\n" + str(n.to_proto()))
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    with pytest.raises(ValueError, match=f"{name} has no (for|back)ward"):
+        net.forward()
+        net.backward()
+
+
 def test_a_python_loss_teaches(python_net, tmp_path):
     (tmp_path / "solver.prototxt").write_text(
         f'net: "{python_net}" base_lr: 0.1 lr_policy: "fixed" max_iter: 9 snapshot_after_train: false'

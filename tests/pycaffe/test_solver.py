@@ -66,11 +66,14 @@ def test_a_diff_of_the_users_own_is_applied_and_counts_as_an_iteration(solver_fi
     assert solver.iter == 1
 
 
-def test_test_nets_use_the_train_nets_weights(solver_file):
-    solver = caffe.get_solver(solver_file(test_iter=1, test_interval=100, test_initialization="false"))
+def test_test_nets_use_the_train_nets_weights_from_their_first_test_on(solver_file):
+    solver = caffe.get_solver(solver_file(test_iter=1, test_interval=2, test_initialization="false"))
     (test_net,) = solver.test_nets
     assert solver.test_nets[0] is test_net
+    test_net.params["ip"][0].data[...] = 9  # its own until then, say for an average
     solver.step(1)
+    assert (test_net.params["ip"][0].data == 9).all() and (solver.net.params["ip"][0].data != 9).all()
+    solver.step(2)
     np.testing.assert_array_equal(test_net.params["ip"][0].data, solver.net.params["ip"][0].data)
     loss = test_net.forward()["loss"].copy()
     solver.net.params["ip"][0].data[...] = 5

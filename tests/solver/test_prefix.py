@@ -94,8 +94,8 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     code = (
         "import os, sys, time; from crnn.solver.prefix import alone\n"
         "with alone(sys.argv[1]):\n"
-        "    if os.fork() == 0: time.sleep(30)\n"
-        "    print(flush=True); time.sleep(30)"
+        "    if os.fork() == 0: print(flush=True)\n"  # the child has begun
+        "    time.sleep(30)"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, start_new_session=True
