@@ -81,6 +81,10 @@ def read_by(job: Job) -> set[str]:
     return (own | {job.experiment.message.tree, job.net.answers.records}) - {""}
 
 
+def data_are_here(job: Job) -> bool:
+    return all(Path(path).exists() for path in read_by(job))
+
+
 def without_data(net: pb.NetParameter, experiment: Experiment) -> pb.NetParameter:
     """The net with DummyData of the same shapes in the place of its Data layers."""
     copy = pb.NetParameter()

@@ -216,10 +216,14 @@ def keys_of(loader, records: range) -> list[str]:
 def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
     """The blob that holds the class scores, and whether these are probabilities already.
 
-    It is what the last Softmax makes, else what the last SoftmaxWithLoss or Accuracy reads: [N, n], with
-    `maps` [N, n, h, w].
+    It is what the last Softmax makes from which no other scores are made, as means of several are, else what
+    the last SoftmaxWithLoss or Accuracy reads: [N, n], with `maps` [N, n, h, w].
     """
-    last = {node.param.type: node for node in net.nodes}
+    last = {
+        node.param.type: node
+        for i, node in enumerate(net.nodes)
+        if node.param.type != "Softmax" or all(_ends(one) for one in net.nodes[i + 1 :] if _reads(one, node))
+    }
     if "Softmax" in last:
         name, normalised = last["Softmax"].tops[0], True
     elif reader := last.get("SoftmaxWithLoss", last.get("Accuracy")):
@@ -232,6 +236,15 @@ def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
         paths = "; if it says label paths, give their tree (--tree)" if len(shape) == 3 else ""
         raise ValueError(f"blob {name!r} of net {net.name!r} is {list(shape)}, not {wanted} a class{paths}")
     return name, normalised
+
+
+def _reads(node: Node, maker: Node) -> bool:
+    return maker.tops[0] in node.bottoms
+
+
+def _ends(node: Node) -> bool:
+    """Whether nothing that is learned or scored comes after a layer: it judges scores."""
+    return node.layer.is_loss or node.param.type in ("Accuracy", "ArgMax", "Silence")
 
 
 def score_blobs(net: Net) -> list[str]:

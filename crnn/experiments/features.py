@@ -42,6 +42,10 @@ def batches(net: Net, blob: str, views: int) -> Iterator[tuple[np.ndarray, np.nd
     """
     if blob not in net.shapes:
         raise ValueError(f"net {net.name!r} has no blob {blob!r}; it has {', '.join(net.shapes)}")
+    if len(net.shapes[blob]) < 2:
+        raise ValueError(
+            f"blob {blob!r} of net {net.name!r} is {list(net.shapes[blob])}: no features of images"
+        )
     loader = data_node(net).layer.loader
     for start in range(0, len(loader), loader.batch_size):
         images, labels = loader.records(start, min(loader.batch_size, len(loader) - start))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crnn.experiments import measures
+from crnn.experiments import manifest, measures
 from crnn.experiments.answers import ANSWERING, QUESTION, answering_text, steps_of, training_text
 from crnn.experiments.measures import Scores
 from crnn.experiments.spec import Experiment, is_trained
@@ -26,7 +26,7 @@ from crnn.proto.blobs import write_bytes
 from crnn.proto.text import dump
 
 KEPT = 2  # snapshots of a running training
-CRF, DECODE = "crf.prototxt", "decode.prototxt"
+CRF, DECODE, USED = "crf.prototxt", "decode.prototxt", "used.prototxt"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Job:
     anytime.json                          accuracy against cost, if the experiment asks for it
     crf.prototxt                          what refines the scores, if the net has one
     decode.prototxt                       how its label paths are found, if not greedily
+    used.prototxt                         of a net that is not trained: its weights, and its SVM
     log.txt, manifest.json                what the commands said, and what they ran on
     """
 
@@ -82,11 +83,20 @@ class Job:
             texts[QUESTION] = dump(self.net.answers)
         if self.trained:
             texts[SOLVER] = dump(self.solver())
+        else:
+            texts[USED] = dump(self._used())
         if self.net.HasField("crf"):
             texts[CRF] = dump(self.net.crf)
         if self.net.HasField("decode"):
             texts[DECODE] = dump(self.net.decode)
         return texts
+
+    def _used(self) -> pb.ExperimentNetParameter:
+        """What decides the scores of a net that is not trained, beside its text."""
+        used = pb.ExperimentNetParameter(weights=",".join(self.start).replace(f"{self.out}/", ""))
+        if self.net.HasField("svm"):
+            used.svm.CopyFrom(self.net.svm)
+        return used
 
     def solver(self) -> pb.SolverParameter:
         solver = self.experiment.solver_text(self.net)
@@ -111,6 +121,12 @@ class Job:
         """The files of weights that have to be there before: it starts from them, or they answer."""
         answering = map(str, self.source.tested) if self.net.HasField("answers") else ()
         return [*self.start, *answering]
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of each of `needed_weights`; those in OUT by what follows it, wherever OUT lies."""
+        return {
+            path.removeprefix(f"{self.out}/"): manifest.digest(path) for path in map(str, self.needed_weights)
+        }
 
     @property
     def trained_weights(self) -> str:
@@ -194,7 +210,17 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return self.placed and all(step.done for step in self.steps())
+        return self.placed and all(step.done for step in self.steps()) and not self.outdated
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the net that this one starts from was trained anew since."""
+        if not self.source or not (self.folder / manifest.FILE).exists():
+            return False
+        if not all(Path(path).exists() for path in self.needed_weights):
+            return False
+        then, now = manifest.read(self.folder).get("weights", {}), self.digests()
+        return any(then.get(path, digest) != digest for path, digest in now.items())
 
     def scores(self, views: int) -> Scores:
         return measures.load(scores_of(self.folder, views))
@@ -211,7 +237,7 @@ def jobs_of(
 ) -> list[Job]:
     """Seed by seed, so that a run that is stopped early has whole comparisons.
 
-    Raises ValueError for a seed or net that the experiment does not have.
+    Raises ValueError for a seed or net that the experiment does not have, and where nothing is left to do.
     """
     names = [net.name for net in experiment.nets]
     for asked, known, what in ((seeds, experiment.seeds, "seed"), (nets, names, "net")):
@@ -219,12 +245,17 @@ def jobs_of(
             if one not in known:
                 has = ", ".join(map(str, known))
                 raise ValueError(f"{experiment.name} has no {what} {one!r}; it has {has}")
-    return [
+    found = [
         Job(experiment, net.name, seed, out)
-        for seed in seeds or experiment.seeds
+        for seed in dict.fromkeys(seeds or experiment.seeds)
         for net in experiment.nets
         if net.name in (nets or names) and seed in experiment.seeds_of(net)
     ]
+    if not found:
+        raise ValueError(
+            f"a net that is not trained has the first seed alone, {experiment.seeds[0]}: ask for it"
+        )
+    return found
 
 
 def _text(path: Path, then: str | None = None, now: Path | None = None) -> str | None:

@@ -130,9 +130,14 @@ def _sums(path: str) -> str | None:
     return digest(sums) if os.path.exists(sums) else None
 
 
-@cache
 def digest(path: str) -> str:
     """sha256 of a file."""
+    stat = os.stat(path)
+    return _digest(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _digest(path: str, *of_version: int) -> str:
     sum_ = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -7,6 +7,7 @@ import numpy as np
 from crnn.data.records import Records
 from crnn.data.transformer import Transformer
 from crnn.data.warp import VOID
+from crnn.experiments.checks import data_are_here
 from crnn.experiments.evaluate import CENTRE
 from crnn.experiments.jobs import Job
 from crnn.experiments.results import picture
@@ -21,11 +22,14 @@ STRENGTH = 0.6  # of a class's colour over the image
 def overlays(jobs: Sequence[Job]) -> list[Overlay]:
     """Some test images with the truth and the answers of `jobs`, which are of one seed and the same records.
 
-    They are spread over the records by how well the last job does on them, from the best to the worst.
+    They are spread over the records by how well the last job does on them, from the best to the worst. None
+    on a machine without the data.
     """
-    scores = [job.scores(1) for job in jobs]
-    if not scores or not isinstance(scores[0], Segmentation):
+    if not jobs or 1 not in jobs[0].experiment.message.views:  # maps are answered from one view
         return []
+    if not isinstance(jobs[0].scores(1), Segmentation) or not data_are_here(jobs[-1]):
+        return []
+    scores = [job.scores(1) for job in jobs]
     last, records = scores[-1], shown_images(jobs[-1])
     order = np.argsort([-accuracy(last, i) for i in range(len(last.keys))], kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int)]

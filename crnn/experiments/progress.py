@@ -47,7 +47,10 @@ class Progress:
             return f"goes on from iteration {at:,} or its last snapshot" if at else "starts"
         if event != "done":
             return {"fail": "failed", "stop": "stopped"}[event]
-        figures = {str(way): score(job.scores(way.views), way.measure) for way in job.experiment.ways}
+        try:
+            figures = {str(way): score(job.scores(way.views), way.measure) for way in job.experiment.ways}
+        except ValueError as error:  # a measure that does not fit: the other jobs go on
+            return f"done, but {error}"
         shown = ", ".join(f"{way} {figure:.2f} %" for way, figure in figures.items())
         made = sum(self.reached.values())
         seconds = (time.monotonic() - self.began) / max(made - self.first, 1) * (self.total - made)

@@ -123,7 +123,10 @@ def run(
     job's first command; `tell(event, job, chains)` with event "start", "done", "fail" or "tick".
     SIGINT and SIGTERM stop every training after its current iteration, with a snapshot; a second one kills.
     """
-    outcome, waiting = Outcome(), [job for job in jobs if not job.done]
+    outcome, waiting = Outcome(), []
+    for job in jobs:  # what others start from is before them
+        if not job.done or job.source in waiting:
+            waiting.append(job)
     free, chains = list(places), []
     with Signals("stop", "none") as signals:
         try:

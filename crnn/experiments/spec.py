@@ -176,8 +176,12 @@ def _net_problems(experiment: Experiment, net):
                 yield ("without", j), f"{path} has no layer {net.without[j]!r} with one bottom and one top"
             for j in replace_layers(message, net.layer):
                 yield ("layer", j), f"{path} has no layer {net.layer[j].name!r} to replace fields of"
-            for j in freeze(message, net.frozen):
-                yield ("frozen", j), f"{path} has no blob {net.frozen[j]!r} below which to freeze"
+            try:
+                for j in freeze(message, net.frozen):
+                    yield ("frozen", j), f"{path} has no blob {net.frozen[j]!r} below which to freeze"
+            except ValueError as error:
+                yield ("frozen", 0), str(error)
+                return
             if net.insert:
                 try:
                     experiment.net_text(net)

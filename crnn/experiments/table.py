@@ -1,6 +1,7 @@
 """An experiment's figures: what its finished jobs scored, beside the paper's."""
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -59,7 +60,7 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
         notes=notes,
         tables=tables,
         costs=[_cost([job for job in done if job.name == one.name]) for one in _first_of_each(done)],
-        commands=[*dict.fromkeys(f"crnn {line}" for data in message.data for line in data.command), command],
+        commands=[*dict.fromkeys(_commands(experiment)), command],
         setup=_setup(done),
         overlays=overlays(alike),
         told=told(alike),
@@ -71,6 +72,14 @@ def comparison(experiment: Experiment, jobs: Sequence[Job], command: str) -> Com
             if (job.folder / SOLVER).exists()
         },
     )
+
+
+def _commands(experiment: Experiment) -> list[str]:
+    """What makes the data; {data} stands for the folder of the downloads."""
+    lines = [line for data in experiment.message.data for line in data.command]
+    return [
+        f"crnn {shlex.join(experiment.words(line, None))}".replace("'{data}'", "{data}") for line in lines
+    ]
 
 
 def _tables(experiment: Experiment, done: Sequence[Job]) -> list[Table]:
@@ -94,11 +103,20 @@ def _rows(experiment: Experiment, way: Way, scores: dict[str, dict[int, float]])
         baseline = net.baseline or experiment.message.baseline
         if baseline and net.name != baseline:
             row.baseline = net.baseline
-            row.difference = _figure(paired(own, scores.get(baseline, {})))
+            row.difference = _figure(paired(*_alike(own, scores.get(baseline, {}))))
             if published.get(baseline) is not None:
                 row.paper_difference = row.paper - published[baseline]
         rows.append(row)
     return rows
+
+
+def _alike(first: dict[int, float], second: dict[int, float]) -> tuple[dict, dict]:
+    """Figures by seed; one that was taken once, as of a net that is not trained, stands for every seed."""
+    if len(second) == 1 < len(first):
+        return first, dict.fromkeys(first, next(iter(second.values())))
+    if len(first) == 1 < len(second):
+        return dict.fromkeys(second, next(iter(first.values()))), second
+    return first, second
 
 
 def _figure(m: Mean) -> Figure:

@@ -1,13 +1,12 @@
 """Label paths for the eye: test images with the paths that nets say of them, and the states that say them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from crnn.data.label_tree import LabelTree, read_tree
 from crnn.decode import generator
-from crnn.experiments.checks import read_by
+from crnn.experiments.checks import data_are_here
 from crnn.experiments.evaluate import CENTRE, data_node
 from crnn.experiments.jobs import Job
 from crnn.experiments.label_paths import LabelPaths
@@ -27,7 +26,7 @@ def told(jobs: Sequence[Job]) -> Told | None:
     None unless they have a label tree and one of them makes label paths: of that one are the states, and by
     how it does the images are chosen, as in Guo 2018, Figure 7. None too on a machine without the data.
     """
-    if not jobs[0].experiment.message.tree or not all(Path(path).exists() for path in read_by(jobs[0])):
+    if not jobs[0].experiment.message.tree or not data_are_here(jobs[0]):
         return None
     tree, made = read_tree(jobs[0].experiment.message.tree), None
     for job in jobs:

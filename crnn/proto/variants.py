@@ -65,13 +65,18 @@ _WEIGHTED = {
     "Deconvolution": "convolution_param",
     "InnerProduct": "inner_product_param",
     "Scale": "scale_param",
+    "Embed": "embed_param",
 }
+_ONE_BLOB = ("Bias", "PReLU")
+#: Types whose number of blobs their fields do not tell here.
+_SEVERAL = ("HierarchicalRNN", "LSTM", "Parameter", "Python", "RNN", "ScaleRNN", "SpatialRNN")
 
 
 def freeze(net: Message, blobs) -> list[int]:
     """Makes every layer that one of `blobs` is made by keep its weights: lr_mult 0.
 
-    Returns the indices in `blobs` of those that no layer of the net makes.
+    Returns the indices in `blobs` of those that no layer of the net makes. Raises ValueError for a layer
+    whose number of blobs is not known, unless it has `param` entries of its own.
     """
     missing = []
     for i, blob in enumerate(blobs):
@@ -82,6 +87,13 @@ def freeze(net: Message, blobs) -> list[int]:
             if below.isdisjoint(layer.top):
                 continue
             below.update(layer.bottom)
+            if layer.type in _SEVERAL and not layer.param:
+                raise ValueError(
+                    f"layer {layer.name!r} ({layer.type}) is below {blob!r}: give it a "
+                    "param { lr_mult: 0 } for each of its blobs"
+                )
+            if layer.type in _ONE_BLOB and not layer.param:
+                layer.param.add()
             if layer.type in _WEIGHTED:
                 count = 1 + getattr(layer, _WEIGHTED[layer.type]).bias_term
                 while len(layer.param) < count:

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Iterable
 
 import matplotlib.image
 import numpy as np
@@ -41,7 +42,7 @@ def curves(named: dict[str, Curve], label: str, scale: float = 1, from_zero: boo
         axes.set_xlabel("iterations")
         axes.set_ylabel(label)
         axes.set_ylim(*((0, None) if from_zero else _settled(list(named.values()), scale)))
-        axes.legend()
+        _legend(axes, named)
         return svg(figure)
 
 
@@ -101,6 +102,15 @@ def confusion(counts: np.ndarray, classes: list[str], colour: str) -> str:
         return svg(figure)
 
 
+def _legend(axes, names: Iterable[str], **place) -> None:
+    """Of the axes' lines, by names as they are: no formulas, none left out for what it begins with."""
+    names = list(names)
+    legend = axes.legend(axes.lines, list(map(str, range(len(names)))), **place)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
 def scatter(points: np.ndarray, groups: np.ndarray, names: dict[int, str]) -> str:
     """Points [n, 2] in a colour a group, without scales: only who is near whom means something."""
     with rc_context({**STYLE, "axes.grid": False}):
@@ -112,7 +122,7 @@ def scatter(points: np.ndarray, groups: np.ndarray, names: dict[int, str]) -> st
             axes.plot(x, y, marker, color=colour(i), markersize=3, label=name, linewidth=0)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
+        _legend(axes, names.values(), loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
         return svg(figure)
 
 

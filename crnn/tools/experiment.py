@@ -78,7 +78,10 @@ def _run_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted whole numbers as 1,2, got {text!r}") from None
 
 
 def main(argv: list[str]) -> int:
@@ -89,6 +92,7 @@ def main(argv: list[str]) -> int:
     arguments.out = arguments.out or default_out(experiment)
     if arguments.command == "report":
         return report(experiment, arguments.out)
+    flags.check_folder("--out", arguments.out)
     jobs = jobs_of(experiment, arguments.out, arguments.seeds, arguments.nets)
     places = places_of(arguments)
     if arguments.dry_run:
@@ -136,7 +140,7 @@ def places_of(arguments: argparse.Namespace) -> Places:
         if count is not None and count < 1:
             raise ValueError(f"--{name} must be at least 1, got {count}")
     for gpu in arguments.devices:
-        flags.device(gpu)
+        flags.device(gpu, f"--devices {','.join(arguments.devices)}", "leave --devices out to run on the CPU")
     at_once = len(arguments.devices) or arguments.parallel
     threads = arguments.threads or max(1, len(os.sched_getaffinity(0)) // at_once)
     return Places(at_once, threads, arguments.devices)
@@ -175,7 +179,7 @@ def train_and_test(
         if tree := job.experiment.message.tree:
             content["data"][tree] = {"sha256": manifest.digest(tree)}
         if job.needed_weights:
-            content["weights"] = {path: manifest.digest(path) for path in job.needed_weights}
+            content["weights"] = job.digests()
         manifest.check_alike(made_from | {str(job): content})  # now, not in the report after a training
         manifest.record(job.folder, content, manifest.setup(places.threads, gpu, doctor.active()))
 

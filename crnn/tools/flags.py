@@ -66,6 +66,12 @@ def check_out(flag: str, path: str | os.PathLike | None) -> None:
         raise FileNotFoundError(f"{flag} {path}: there is no folder {folder}; create it first")
 
 
+def check_folder(flag: str, path: str | os.PathLike) -> None:
+    """Raises ValueError for a folder whose name would not survive in a prototxt or in a list of files."""
+    if wrong := next((sign for sign in ',"\\\n' if sign in str(path)), None):
+        raise ValueError(f"{flag} {path}: a folder of jobs cannot have {wrong!r} in its path")
+
+
 def named_twice(names: Iterable[str]) -> str | None:
     """The first of them that is not there once."""
     return next((name for name, count in Counter(names).items() if count > 1), None)

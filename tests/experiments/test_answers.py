@@ -107,7 +107,7 @@ def test_the_second_net_is_trained_on_them_and_tested_as_the_others(whole):
         *("data/test_lmdb", "data/test_paths_lmdb"),
     ]
     manifest = json.loads((whole / "answered/seed_1/manifest.json").read_text())
-    assert list(manifest["weights"]) == ["whole/few/seed_1/few_iter_10.caffemodel"]
+    assert list(manifest["weights"]) == ["few/seed_1/few_iter_10.caffemodel"]
     assert "data/tree.txt" in manifest["data"]
     log = (whole / "answered/seed_1/log.txt").read_text()
     commands = re.findall(r"^\$ crnn (\w+(?: paths)?)", log, re.MULTILINE)

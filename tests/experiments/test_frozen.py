@@ -82,4 +82,4 @@ def test_a_net_goes_on_from_a_frozen_one_with_the_cnn_that_it_kept(run):
     scores = Evaluation.load(run / "tuned/seed_1/views_1.npz").probabilities
     np.testing.assert_allclose(evaluate(tuned).probabilities, scores, rtol=1e-5)
     manifest = json.loads((run / "tuned/seed_1/manifest.json").read_text())
-    assert list(manifest["weights"]) == ["start.caffemodel", "out/frozen/seed_1/frozen_iter_6.caffemodel"]
+    assert list(manifest["weights"]) == ["start.caffemodel", "frozen/seed_1/frozen_iter_6.caffemodel"]

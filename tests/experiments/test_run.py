@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crnn.data.datum import encode
 from crnn.data.lmdb_writer import LmdbWriter
@@ -289,7 +290,82 @@ def test_a_net_starts_from_another_net_of_its_seed_with_rnns_inserted(chained):
         assert [blob.shape for blob in tuned][:3] == [(2, 1, 1, 1), (2,), (2, 2, 2)]
         assert np.abs(tuned[2]).max() > 0  # V has learned
         manifest = json.loads((second / "manifest.json").read_text())
-        assert list(manifest["weights"]) == [f"{first}/base_iter_10.caffemodel"]
+        assert list(manifest["weights"]) == [f"base/seed_{seed}/base_iter_10.caffemodel"]
+
+
+def test_an_unfinished_heir_goes_on_where_its_folder_was_moved(chained):
+    words = ["run", "chained.prototxt", "--seeds", "1", "--nets", "base,inserted"]
+    assert tool.main([*words, "--out", "before"]) == 0
+    Path("before/inserted/seed_1/views_1.npz").unlink()
+    shutil.move("before", "after")
+    assert tool.main([*words, "--out", "after"]) == 0
+    assert Path("after/inserted/seed_1/views_1.npz").exists()
+
+
+def test_what_started_from_a_net_that_was_trained_anew_does_not_count(chained, capsys):
+    words = ["--out", "anew", "--seeds", "1", "--nets", "base,inserted"]
+    assert tool.main(["run", "chained.prototxt", *words]) == 0
+    text = CHAINED.replace(
+        'net: "conv.prototxt" }', 'net: "conv.prototxt" solver_param { base_lr: 0.1 } }', 1
+    )
+    Path("faster.prototxt").write_text(text)
+    capsys.readouterr()
+    assert tool.main(["run", "faster.prototxt", *words]) == 1
+    out, errors = capsys.readouterr()
+    assert "inserted, seed 1 failed: anew/inserted/seed_1 was begun with other weights" in errors
+    assert "| inserted | 0 |" in out
+
+
+def test_an_untrained_net_with_other_weights_is_tested_anew(inside, whole):
+    def run(seed: int) -> list[str]:
+        start = f'weights: "whole/right/seed_{seed}/right_iter_40.caffemodel" only_test: true'
+        text = EXPERIMENT.replace('"right" net: "net.prototxt"', f'"right" net: "net.prototxt" {start}')
+        Path("tested.prototxt").write_text(text)
+        assert tool.main(["run", "tested.prototxt", "--out", "tested", "--nets", "right"]) == 0
+        return Evaluation.load("tested/right/seed_1/views_1.npz").probabilities
+
+    first, second = run(1), run(2)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(run(2), second)
+    assert Path("tested/right/seed_1.1/views_1.npz").exists()
+    assert not Path("tested/right/seed_1.2").exists()
+
+
+def test_ten_views_alone_are_reported(inside, capsys):
+    Path("views.prototxt").write_text(EXPERIMENT.replace("views: 1", "views: 10"))
+    words = ["run", "views.prototxt", "--out", "views", "--seeds", "1,1", "--nets", "up"]
+    assert tool.main(words) == 0
+    assert "10 views" in Path("views/report.md").read_text()
+    assert "another process" not in capsys.readouterr().out
+
+
+def test_a_measure_that_does_not_fit_ends_no_other_job(inside, capsys):
+    Path("top5.prototxt").write_text(EXPERIMENT.replace("top1_error", "top5_error"))
+    words = ["run", "top5.prototxt", "--out", "top5", "--seeds", "1"]
+    with pytest.raises(ValueError, match="top-5 of 3 classes"):
+        tool.main(words)  # in the report
+    assert capsys.readouterr().out.count("done, but top-5 of 3 classes") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--out", "a,b"], "--out a,b: a folder of jobs cannot have ',' in its path"),
+        (["--out", 'a"b'], "cannot have '\"' in its path"),
+        (["--devices", "0"], "--devices 0: .*leave --devices out"),
+    ],
+)
+def test_flags_that_cannot_be(inside, words, says):
+    if words[0] == "--devices" and torch.cuda.is_available():
+        pytest.skip("runs where there is no GPU")
+    with pytest.raises(ValueError, match=says):
+        tool.main(["run", "experiment.prototxt", *words])
+
+
+def test_seeds_that_are_no_numbers(inside, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["run", "experiment.prototxt", "--seeds", "x"])
+    assert "wanted whole numbers as 1,2, got 'x'" in capsys.readouterr().err
 
 
 def test_what_a_net_starts_from_may_be_another_processs(chained, capsys):

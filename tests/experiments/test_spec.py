@@ -68,6 +68,25 @@ def test_layers_that_make_a_frozen_blob_keep_their_weights(read, tmp_path):
         read(GOOD.replace('net { name: "b"', 'net { name: "b" frozen: "w"'))
 
 
+@pytest.mark.parametrize(
+    ("layer", "rates"),
+    [('"PReLU"', [0]), ('"Bias"', [0]), ('"RNN" param { } param { lr_mult: 2 } bottom: "y"', [0, 0])],
+)
+def test_frozen_layers_of_other_types_keep_their_weights_too(read, tmp_path, layer, rates):
+    (tmp_path / "net.prototxt").write_text(f'{NET} layer {{ name: "l" bottom: "y" top: "z" type: {layer} }}')
+    experiment = read(GOOD.replace('net { name: "b"', 'net { name: "b" frozen: "z"'))
+    (frozen,) = [one for one in experiment.net_text(experiment.net("b")).layer if one.name == "l"]
+    assert [param.lr_mult for param in frozen.param] == rates
+
+
+def test_a_layer_whose_blobs_are_not_known_is_not_left_learning(read, tmp_path):
+    fields = "spatial_rnn_param { num_output: 3 }"
+    text = f'{NET} layer {{ name: "rnn" type: "SpatialRNN" bottom: "y" top: "z" {fields} }}'
+    (tmp_path / "net.prototxt").write_text(text)
+    with pytest.raises(PrototxtError, match=r"layer 'rnn' \(SpatialRNN\) is below 'z': give it a param"):
+        read(GOOD.replace('net { name: "b"', 'net { name: "b" frozen: "z"'))
+
+
 def test_jobs_go_seed_by_seed(read, tmp_path):
     assert [str(job) for job in jobs_of(read(), tmp_path)] == [
         "a, seed 1",

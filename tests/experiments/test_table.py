@@ -72,6 +72,22 @@ def test_means_intervals_and_paired_differences(jobs):
     assert (mine.paper, mine.paper_difference) == (41.85, pytest.approx(-0.86))
 
 
+def test_a_figure_taken_once_stands_for_every_seed(jobs, tmp_path):
+    """As a baseline that is not trained is tested once."""
+    weights.save(Net(NET, phase="TEST"), tmp_path / "w.caffemodel")
+    once = EXPERIMENT.replace(
+        '"base" net:', f'"base" weights: "{tmp_path}/w.caffemodel" only_test: true net:'
+    )
+    (tmp_path / "once.prototxt").write_text(once)
+    made = jobs_of(Experiment(tmp_path / "once.prototxt", "e"), tmp_path / "once")
+    assert [(job.name, job.seed) for job in made] == [("base", 1), *(("mine", seed) for seed in (1, 2, 3))]
+    for job in made:
+        job.place()
+        finish(job, WRONG[job.name][job.seed - 1])
+    (row,) = [row for row in comparison(made[0].experiment, made, "").tables[0].rows if row.net == "mine"]
+    assert row.difference.value == pytest.approx(np.mean([-1, 3, -1]) * 5) and row.difference.n == 3
+
+
 def test_cost_is_the_mean_training_of_a_net(jobs):
     result = comparison(jobs[0].experiment, jobs, "")
     cost = result.costs[0]

@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from crnn import report
 from crnn.report import Curve, Difference, Layer, Mistake, NetResult, Panel, Report, Sight, plots, sight
+from crnn.report.page import duration
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 EVIL = '--><script>alert("x")</script> & $x_1$'
@@ -239,3 +240,25 @@ def test_directions_share_a_scale_and_nothing_is_said_to_be_nothing():
     assert "↓ down: nothing" in text and "↑ up: nothing" not in text
     full, quarter, none = (picture.mean((0, 1)) for picture in pictures(sight.row(one))[1:4])
     assert np.abs(quarter - (full + none) / 2).max() < 1  # the square root of a quarter of the colour
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (119.7, "2 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (100_000, "27 h 46 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_legend_takes_names_as_they_are():
+    names = [r"$\\frac$", "_hidden", "a"]
+    assert plots.curves({name: Curve([0, 1], [1.0, 2.0]) for name in names}, "loss").startswith("<svg")
+    points = np.random.default_rng(0).normal(size=(6, 2))
+    assert plots.scatter(points, np.arange(6) % 3, dict(enumerate(names))).startswith("<svg")

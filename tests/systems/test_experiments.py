@@ -185,3 +185,14 @@ def test_the_readings_differ_in_when_the_layer_learns():
         "A-cached": "carry_value",
     }
     assert {name for name, kind in solvers.items() if kind == "sequential"} == {"A-cached"}
+
+
+def test_no_two_experiments_make_other_data_in_one_place():
+    """What the one has made is there for the other."""
+    made: dict[str, tuple[str, str]] = {}
+    for name in shipped():
+        for data in find(name).message.data:
+            commands = " && ".join(data.command).replace(" --maps", "")  # which adds a database
+            for path in data.makes:
+                other, first = made.setdefault(path, (name, commands))
+                assert commands == first, f"{name} and {other} make {path}"

@@ -158,6 +158,16 @@ def test_ensembles_average_scores_or_probabilities(rows):
     torch.testing.assert_close(got, sum(one.softmax(1) for one in each) / 2, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("folder", ["srnn", "demo/srnn"])
+def test_an_ensemble_of_probabilities_is_scored_by_their_mean(folder):
+    from crnn.experiments.evaluate import score_blob
+
+    experiment = find("srnn/table1" if folder == "srnn" else folder)
+    name = next(net for net in experiment.nets if net.name.startswith("ensemble-prob"))
+    net = Net(dump(without_data(experiment.net_text(name), experiment)), phase="TEST")
+    assert score_blob(net) == ("scores", False)
+
+
 def test_images_of_different_sizes_in_a_batch_are_answered_as_alone(tmp_path):
     """The first has both scales; the others only the first, and their last state is their first."""
     text = (
