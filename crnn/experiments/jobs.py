@@ -93,7 +93,7 @@ class Job:
 
     def _used(self) -> pb.ExperimentNetParameter:
         """What decides the scores of a net that is not trained, beside its text."""
-        used = pb.ExperimentNetParameter(weights=",".join(self.start).replace(f"{self.out}/", ""))
+        used = pb.ExperimentNetParameter(weights=",".join(map(self._within, self.start)))
         if self.net.HasField("svm"):
             used.svm.CopyFrom(self.net.svm)
         return used
@@ -123,10 +123,12 @@ class Job:
         return [*self.start, *answering]
 
     def digests(self) -> dict[str, str]:
-        """sha256 of each of `needed_weights`; those in OUT by what follows it, wherever OUT lies."""
-        return {
-            path.removeprefix(f"{self.out}/"): manifest.digest(path) for path in map(str, self.needed_weights)
-        }
+        """sha256 of each of `needed_weights`."""
+        return {self._within(path): manifest.digest(path) for path in self.needed_weights}
+
+    def _within(self, path: str) -> str:
+        """A path; of a file in OUT what follows that, wherever OUT lies."""
+        return path.removeprefix(f"{self.out}/")
 
     @property
     def trained_weights(self) -> str:
