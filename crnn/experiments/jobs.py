@@ -239,7 +239,8 @@ def jobs_of(
 ) -> list[Job]:
     """Seed by seed, so that a run that is stopped early has whole comparisons.
 
-    Raises ValueError for a seed or net that the experiment does not have, and where nothing is left to do.
+    Raises ValueError for a seed or net that the experiment does not have, and where none of the nets has one
+    of the seeds.
     """
     names = [net.name for net in experiment.nets]
     for asked, known, what in ((seeds, experiment.seeds, "seed"), (nets, names, "net")):

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,48 +21,16 @@ from crnn.experiments.manifest import database as summed_up
 from crnn.experiments.manifest import record
 from crnn.experiments.run import locked
 from crnn.proto import pb
-from crnn.proto.blobs import read_binary, to_array
 from crnn.tools import experiment as tool
 from crnn.tools import train
-
-NET = """
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TRAIN }
-  transform_param { mirror: true crop_size: 6 scale: 0.01 }
-  data_param { source: "train_lmdb" batch_size: 4 backend: LMDB } }
-layer { name: "data" type: "Data" top: "data" top: "label" include { phase: TEST }
-  transform_param { crop_size: 6 scale: 0.01 }
-  data_param { source: "test_lmdb" batch_size: 4 backend: LMDB } }
-layer { name: "rnn" type: "SpatialRNN" bottom: "data" top: "rnn"
-  spatial_rnn_param { num_output: 2 cell: "tanh" direction: "right" weight_filler { type: "gaussian" std: 1 }
-    recurrent_filler { type: "identity" value: 0.1 } } }
-layer { name: "drop" type: "Dropout" bottom: "rnn" top: "rnn" }
-layer { name: "fc" type: "InnerProduct" bottom: "rnn" top: "fc"
-  inner_product_param { num_output: 3 weight_filler { type: "gaussian" std: 0.1 } } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
-"""
-SOLVER = 'base_lr: 0.01 momentum: 0.9 lr_policy: "fixed" max_iter: 40 snapshot: 10 display: 10\n'
-EXPERIMENT = """
-title: "Tiny"  source: "Nobody 2015"
-solver: "solver.prototxt"
-seed: [1, 2]  views: 1  measure: "top1_error"  baseline: "right"
-net { name: "right" net: "net.prototxt" }
-net { name: "up" net: "net.prototxt" layer { name: "rnn" spatial_rnn_param { direction: "up" } }
-  paper { measure: "top1_error" views: 1 value: 40.5 } }
-"""
-COMMAND = [sys.executable, "-m", "crnn", "experiment", "run", "experiment.prototxt"]
+from tests.experiments.tiny import COMMAND, EXPERIMENT, SOLVER, blobs, write
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Databases and texts; every test works in a run of its own there."""
-    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
-    for name, count in (("train_lmdb", 12), ("test_lmdb", 10)):
-        with LmdbWriter(folder / name) as database:
-            for i in range(count):
-                database.put(b"%08d_r" % i, encode(rng.integers(0, 256, (1, 8, 8), np.uint8), i % 3))
-    (folder / "net.prototxt").write_text(NET)
-    (folder / "solver.prototxt").write_text(SOLVER)
-    (folder / "experiment.prototxt").write_text(EXPERIMENT)
+    """Every test works in a run of its own there."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write(folder)
     return folder
 
 
@@ -75,10 +42,6 @@ def whole(folder):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def blobs(path) -> list[np.ndarray]:
-    return [to_array(blob) for layer in read_binary(path, pb.NetParameter).layer for blob in layer.blobs]
 
 
 def test_every_net_and_seed_is_trained_tested_and_reported(folder, whole):
@@ -252,70 +215,6 @@ def test_nets_may_start_from_weights_be_tested_alone_or_feed_an_svm(inside, whol
     assert list(manifest["weights"]) == ["whole/right/seed_2/right_iter_40.caffemodel"]
 
 
-CHAINED = """
-title: "Tiny"  source: "Nobody 2015"
-solver: "solver.prototxt"  solver_param { max_iter: 10 }
-seed: [1, 2]  views: 1  measure: "top1_error"
-net { name: "base" net: "conv.prototxt" }
-net { name: "inserted" net: "conv.prototxt" from_net: "base" insert: "conv:horizontal" }
-net { name: "again" net: "conv.prototxt" from_net: "base" insert: "conv:both" only_test: true }
-"""
-
-
-@pytest.fixture
-def chained(inside):
-    conv = NET[NET.index('layer { name: "fc"') :]
-    conv = (
-        NET[: NET.index('layer { name: "rnn"')]
-        + (
-            'layer { name: "conv" type: "Convolution" bottom: "data" top: "rnn" convolution_param {\n'
-            ' num_output: 2 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }\n'
-            'layer { name: "relu" type: "ReLU" bottom: "rnn" top: "rnn" }\n'
-        )
-        + conv
-    )
-    Path("conv.prototxt").write_text(conv)
-    Path("chained.prototxt").write_text(CHAINED)
-
-
-def test_a_net_starts_from_another_net_of_its_seed_with_rnns_inserted(chained):
-    assert tool.main(["run", "chained.prototxt", "--out", "chained", "--parallel", "2"]) == 0
-    for seed in (1, 2):
-        first, second, last = (Path(f"chained/{net}/seed_{seed}") for net in ("base", "inserted", "again"))
-        base, bare = (Evaluation.load(path / "views_1.npz") for path in (first, last))
-        np.testing.assert_array_equal(base.probabilities, bare.probabilities)  # V = 0
-        start = f'weights: "{first}/base_iter_10.caffemodel"'
-        assert start in (second / "solver.prototxt").read_text()
-        tuned = blobs(second / "inserted_iter_10.caffemodel")
-        assert [blob.shape for blob in tuned][:3] == [(2, 1, 1, 1), (2,), (2, 2, 2)]
-        assert np.abs(tuned[2]).max() > 0  # V has learned
-        manifest = json.loads((second / "manifest.json").read_text())
-        assert list(manifest["weights"]) == [f"base/seed_{seed}/base_iter_10.caffemodel"]
-
-
-def test_an_unfinished_heir_goes_on_where_its_folder_was_moved(chained):
-    words = ["run", "chained.prototxt", "--seeds", "1", "--nets", "base,inserted"]
-    assert tool.main([*words, "--out", "before"]) == 0
-    Path("before/inserted/seed_1/views_1.npz").unlink()
-    shutil.move("before", "after")
-    assert tool.main([*words, "--out", "after"]) == 0
-    assert Path("after/inserted/seed_1/views_1.npz").exists()
-
-
-def test_what_started_from_a_net_that_was_trained_anew_does_not_count(chained, capsys):
-    words = ["--out", "anew", "--seeds", "1", "--nets", "base,inserted"]
-    assert tool.main(["run", "chained.prototxt", *words]) == 0
-    text = CHAINED.replace(
-        'net: "conv.prototxt" }', 'net: "conv.prototxt" solver_param { base_lr: 0.1 } }', 1
-    )
-    Path("faster.prototxt").write_text(text)
-    capsys.readouterr()
-    assert tool.main(["run", "faster.prototxt", *words]) == 1
-    out, errors = capsys.readouterr()
-    assert "inserted, seed 1 failed: anew/inserted/seed_1 was begun with other weights" in errors
-    assert "| inserted | 0 |" in out
-
-
 def test_an_untrained_net_with_other_weights_is_tested_anew(inside, whole):
     def run(seed: int) -> list[str]:
         start = f'weights: "whole/right/seed_{seed}/right_iter_40.caffemodel" only_test: true'
@@ -366,50 +265,6 @@ def test_seeds_that_are_no_numbers(inside, capsys):
     with pytest.raises(SystemExit):
         tool.main(["run", "experiment.prototxt", "--seeds", "x"])
     assert "wanted whole numbers as 1,2, got 'x'" in capsys.readouterr().err
-
-
-def test_what_a_net_starts_from_may_be_another_processs(chained, capsys):
-    words = ["run", "chained.prototxt", "--out", "busy", "--seeds", "1"]
-    Path("busy/base").mkdir(parents=True)
-    lock = locked(Path("busy/base/seed_1.lock"))
-    assert tool.main(words) == 0
-    os.close(lock)
-    said = capsys.readouterr().out
-    assert "base, seed 1: another process is at it" in said
-    assert "inserted, seed 1: it needs base, seed 1, which another process is at" in said
-
-
-def test_what_a_net_starts_from_may_fail(chained, capsys):
-    text = CHAINED.replace(
-        'net: "conv.prototxt" }', 'net: "conv.prototxt" solver_param { lr_policy: "no" } }', 1
-    )
-    Path("first_fails.prototxt").write_text(text)
-    assert tool.main(["run", "first_fails.prototxt", "--out", "first_fails", "--seeds", "1"]) == 1
-    said = capsys.readouterr().err
-    assert "unknown lr_policy 'no'" in said
-    assert "inserted, seed 1 failed: it needs base, seed 1, which failed" in said
-
-
-def test_what_a_net_starts_from_must_be_run_too(chained):
-    with pytest.raises(
-        ValueError, match="inserted, seed 1 starts from the weights of base, seed 1, which is not"
-    ):
-        tool.main(["run", "chained.prototxt", "--out", "missing", "--nets", "inserted", "--seeds", "1"])
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ('from_net: "base"', 'from_net: "again"', "'again' is no net that is trained before it: base"),
-        ('from_net: "base"', 'from_net: "base" weights: "x"', "weights and svm do not go with from_net"),
-        ("conv:horizontal", "conv:diagonal", "unknown 'diagonal'; known: horizontal, vertical, both"),
-        ("conv:horizontal", "fc:horizontal", "(InnerProduct) is no Convolution"),
-    ],
-)
-def test_chains_that_cannot_be(chained, old, new, message):
-    Path("wrong.prototxt").write_text(CHAINED.replace(old, new, 1))
-    with pytest.raises(ValueError, match="net 'inserted': .*" + re.escape(message)):
-        tool.find("wrong.prototxt")
 
 
 def test_a_training_ends_with_the_file_that_is_read_after_it(inside):
