@@ -222,7 +222,7 @@ def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
     last = {
         node.param.type: node
         for i, node in enumerate(net.nodes)
-        if node.param.type != "Softmax" or all(_ends(one) for one in net.nodes[i + 1 :] if _reads(one, node))
+        if node.param.type != "Softmax" or not _goes_on(node.tops[0], net.nodes[i + 1 :])
     }
     if "Softmax" in last:
         name, normalised = last["Softmax"].tops[0], True
@@ -238,13 +238,12 @@ def score_blob(net: Net, maps: bool = False) -> tuple[str, bool]:
     return name, normalised
 
 
-def _reads(node: Node, maker: Node) -> bool:
-    return maker.tops[0] in node.bottoms
-
-
-def _ends(node: Node) -> bool:
-    """Whether nothing that is learned or scored comes after a layer: it judges scores."""
-    return node.layer.is_loss or node.param.type in ("Accuracy", "ArgMax", "Silence")
+def _goes_on(blob: str, later: Sequence[Node]) -> bool:
+    """Whether a blob of scores is read by more than what judges scores."""
+    readers = [node for node in later if blob in node.bottoms]
+    return not all(
+        one.layer.is_loss or one.param.type in ("Accuracy", "ArgMax", "Silence") for one in readers
+    )
 
 
 def score_blobs(net: Net) -> list[str]:
